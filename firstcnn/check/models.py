@@ -1,0 +1,407 @@
+"""Checks on Keras models: layers, shapes, how they are compiled, what they predict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from firstcnn import data
+from firstcnn.check.outcome import describe, fail, passed, require_answer
+
+#: What a model must reach on the small fallback data, from which no accuracy is claimed.
+FALLBACK_ACCURACY = 0.8
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What is asked of one layer: its class, and settings by their Keras names."""
+
+    kind: str
+    settings: Mapping[str, Any]
+
+    def __str__(self):
+        inside = ", ".join(f"{key}={value!r}" for key, value in self.settings.items())
+        return f"{self.kind}({inside})"
+
+
+def layer(kind: str, **settings: Any) -> Layer:
+    """Describe a layer that :func:`model` should find.
+
+    Parameters
+    ----------
+    kind : str
+        Its Keras class, such as ``"Conv2D"``.
+    **settings
+        Settings that must hold, by their Keras names. A pair with equal
+        members may be given as one number. What is not named is left open.
+
+    Returns
+    -------
+    Layer
+    """
+    return Layer(kind, settings)
+
+
+def _as_model(name: str, value: Any, hint: str = "") -> Any:
+    import keras
+
+    require_answer(name, value)
+    if not isinstance(value, keras.Model):
+        fail(f"{name} is {describe(value)}. It should be a Keras model.", hint)
+    return value
+
+
+def model(
+    name: str,
+    value: Any,
+    *,
+    layers: Sequence[Layer] | None = None,
+    input_shape: tuple[int | None, ...] | None = None,
+    output_shape: tuple[int | None, ...] | None = None,
+    parameters: int | None = None,
+    hint: str = "",
+) -> None:
+    """Check a model by its layers, shapes and number of parameters.
+
+    Sequential and functional models are alike here, and so are an
+    ``activation`` argument and an activation layer right after.
+
+    Parameters
+    ----------
+    name : str
+        What the notebook calls it.
+    value : keras.Model
+        The student's model.
+    layers : sequence of Layer, optional
+        The layers in order, without the input; see :func:`layer`.
+    input_shape, output_shape : tuple, optional
+        Shapes without the batch axis.
+    parameters : int, optional
+        The number of parameters.
+    hint : str, optional
+        Where to look.
+
+    Raises
+    ------
+    NotAnswered
+        If there is no model.
+    CheckFailed
+        At the first thing that does not hold.
+    """
+    value = _as_model(name, value, hint)
+    if not value.built or not value.inputs:
+        fail(
+            f"{name} does not know its input shape yet. Start it with "
+            f"keras.Input({input_shape or '(28, 28, 1)'}).",
+            hint,
+        )
+    if input_shape is not None and tuple(value.input_shape[1:]) != tuple(input_shape):
+        fail(
+            f"{name} takes inputs of shape {tuple(value.input_shape[1:])}. "
+            f"Expected {tuple(input_shape)}, without the batch axis.",
+            hint,
+        )
+    if layers is not None:
+        _check_layers(name, _layers(value), layers, hint)
+    if output_shape is not None and tuple(value.output_shape[1:]) != tuple(output_shape):
+        fail(
+            f"{name} gives outputs of shape {tuple(value.output_shape[1:])}. "
+            f"Expected {tuple(output_shape)}, without the batch axis.",
+            hint,
+        )
+    if parameters is not None and value.count_params() != parameters:
+        fail(
+            f"{name} has {value.count_params():,} parameters. Expected {parameters:,}.",
+            hint,
+        )
+    passed(name)
+
+
+def _layers(value: Any) -> list[tuple[str, dict]]:
+    """List the layers as (class, settings), an activation layer folded into the one before."""
+    found: list[tuple[str, dict]] = []
+    for one in value.layers:
+        kind, settings = type(one).__name__, dict(one.get_config())
+        alone = {"Activation": settings.get("activation"), "ReLU": "relu", "Softmax": "softmax"}
+        if kind == "InputLayer":
+            continue
+        if kind in alone and found and found[-1][1].get("activation") == "linear":
+            found[-1][1]["activation"] = alone[kind]
+            continue
+        found.append((kind, settings))
+    return found
+
+
+def _plain(setting: Any) -> Any:
+    if isinstance(setting, list | tuple):
+        members = tuple(_plain(item) for item in setting)
+        return members[0] if len(set(map(str, members))) == 1 else members
+    if isinstance(setting, Mapping) and "config" in setting:
+        return setting["config"] if isinstance(setting["config"], str) else setting["class_name"]
+    return setting.casefold() if isinstance(setting, str) else setting
+
+
+def _check_layers(
+    name: str, found: list[tuple[str, dict]], wanted: Sequence[Layer], hint: str
+) -> None:
+    kinds = [kind for kind, _ in found]
+    wanted_kinds = [one.kind for one in wanted]
+    for i, want in enumerate(wanted):
+        if i >= len(found):
+            fail(
+                f"{name} has {len(found)} layers: {', '.join(kinds) or 'none'}. "
+                f"After them a {want} is expected.",
+                hint,
+            )
+        kind, settings = found[i]
+        if kind != want.kind:
+            fail(
+                f"Layer {i + 1} of {name} is a {kind}. Expected a {want.kind}; "
+                f"in order: {', '.join(wanted_kinds)}.",
+                hint,
+            )
+        for key, expected in want.settings.items():
+            have = settings.get(key)
+            if isinstance(expected, float) and isinstance(have, int | float):
+                right = abs(have - expected) < 1e-6
+            else:
+                right = _plain(have) == _plain(expected)
+            if not right:
+                fail(
+                    f"Layer {i + 1} of {name}, a {kind}, has {key}={_shown(have)}. "
+                    f"Expected {key}={_shown(expected)}.",
+                    hint,
+                )
+    if len(found) > len(wanted):
+        extra = ", ".join(kinds[len(wanted) :])
+        fail(f"{name} has more layers than expected at its end: {extra}.", hint)
+
+
+def _shown(setting: Any) -> str:
+    plain = _plain(setting)
+    return repr(plain) if not isinstance(plain, str) else f'"{plain}"'
+
+
+_CLASSES = {
+    "SparseCategoricalCrossentropy": "sparse_categorical_crossentropy",
+    "CategoricalCrossentropy": "categorical_crossentropy",
+    "BinaryCrossentropy": "binary_crossentropy",
+    "MeanSquaredError": "mean_squared_error",
+    "mse": "mean_squared_error",
+    "MSE": "mean_squared_error",
+}
+
+
+def _loss(config: Any) -> tuple[str, bool]:
+    """Return the loss's snake-case name and whether it expects logits."""
+    if isinstance(config, Mapping):
+        inside = config.get("config")
+        if isinstance(inside, str):
+            return _CLASSES.get(inside, inside), False
+        kind = config.get("class_name", "unknown")
+        return _CLASSES.get(kind, kind), bool((inside or {}).get("from_logits", False))
+    return _CLASSES.get(str(config), str(config)), False
+
+
+def compiled(
+    name: str,
+    value: Any,
+    *,
+    loss: str | Iterable[str] | None = None,
+    from_logits: bool | None = None,
+    optimizer: str | Iterable[str] | None = None,
+    learning_rate: float | None = None,
+    metric: str | None = None,
+    hint: str = "",
+) -> None:
+    """Check how a model was compiled.
+
+    Text and objects are alike: ``"adam"`` and ``keras.optimizers.Adam()``,
+    ``"sparse_categorical_crossentropy"`` and the class of that name.
+
+    Parameters
+    ----------
+    name : str
+        What the notebook calls the model.
+    value : keras.Model
+        The student's model.
+    loss : str or iterable of str, optional
+        Allowed losses by their snake-case names.
+    from_logits : bool, optional
+        Whether the loss must expect logits.
+    optimizer : str or iterable of str, optional
+        Allowed optimizers by class name, in any case.
+    learning_rate : float, optional
+        The optimizer's learning rate; not compared where a schedule sets it.
+    metric : str, optional
+        A metric that must be among those reported, such as ``"accuracy"``.
+    hint : str, optional
+        Where to look.
+
+    Raises
+    ------
+    NotAnswered
+        If there is no model.
+    CheckFailed
+        If it is not compiled, or otherwise than asked.
+    """
+    value = _as_model(name, value, hint)
+    if not value.compiled:
+        fail(f"{name} is not compiled. Call {name}.compile(optimizer=, loss=, metrics=).", hint)
+    config = value.get_compile_config() or {}
+    have_loss, have_logits = _loss(config.get("loss"))
+    if loss is not None:
+        allowed = [loss] if isinstance(loss, str) else list(loss)
+        if have_loss not in allowed:
+            fail(f"{name} has the loss {have_loss}. Expected {' or '.join(allowed)}.", hint)
+    if from_logits is not None and have_logits != from_logits:
+        fail(f"The loss of {name} has from_logits={have_logits}. Expected {from_logits}.", hint)
+    if optimizer is not None:
+        allowed = [optimizer] if isinstance(optimizer, str) else list(optimizer)
+        have = type(value.optimizer).__name__
+        if have.casefold() not in [option.casefold() for option in allowed]:
+            fail(f"{name} has the optimizer {have}. Expected {' or '.join(allowed)}.", hint)
+    if learning_rate is not None:
+        have = float(np.asarray(value.optimizer.learning_rate))
+        if abs(have - learning_rate) > 1e-3 * learning_rate:
+            fail(f"{name} has a learning rate of {have:g}. Expected {learning_rate:g}.", hint)
+    if metric is not None:
+        names = _metric_names(config.get("metrics"))
+        aliases = {"accuracy": {"accuracy", "acc", "sparse_categorical_accuracy"}}
+        if not aliases.get(metric, {metric}) & names:
+            shown = ", ".join(sorted(names)) or "no metric"
+            fail(f'{name} reports {shown}. Ask compile for metrics=["{metric}"].', hint)
+    passed(name, "is compiled as it should be")
+
+
+def _metric_names(config: Any) -> set[str]:
+    if config is None:
+        return set()
+    if isinstance(config, list | tuple):
+        return set().union(*map(_metric_names, config)) if config else set()
+    if isinstance(config, Mapping):
+        if "class_name" not in config:
+            return set().union(*map(_metric_names, config.values())) if config else set()
+        inside = config.get("config") or {}
+        named = inside if isinstance(inside, str) else inside.get("name", config["class_name"])
+        return {_metric_alias(config["class_name"], named)}
+    return {str(config).casefold()}
+
+
+def _metric_alias(kind: str, named: str) -> str:
+    kinds = {"Accuracy", "SparseCategoricalAccuracy", "CategoricalAccuracy"}
+    # Plain Accuracy compares labels with probabilities, which are never equal.
+    return "accuracy" if kind in kinds - {"Accuracy"} else str(named).casefold()
+
+
+def accuracy(
+    name: str,
+    value: Any,
+    x: np.ndarray,
+    y: np.ndarray,
+    *,
+    at_least: float,
+    hint: str = "",
+) -> None:
+    """Check the fraction of images that a model classifies right.
+
+    One batched prediction is made, so the way in which the model was
+    compiled does not matter. On the fallback data, from which no accuracy is
+    claimed, :data:`FALLBACK_ACCURACY` is enough.
+
+    Parameters
+    ----------
+    name : str
+        What the notebook calls the model.
+    value : keras.Model
+        The student's model, with one output for each class.
+    x : numpy.ndarray
+        Images, as the model takes them.
+    y : numpy.ndarray of int, shape (n,)
+        Labels.
+    at_least : float
+        The accuracy that is asked, between 0 and 1.
+    hint : str, optional
+        Where to look.
+
+    Raises
+    ------
+    NotAnswered
+        If there is no model.
+    CheckFailed
+        If it cannot predict for `x`, or is right less often than asked.
+    """
+    value = _as_model(name, value, hint)
+    if value.inputs and value.input_shape[1:] != x.shape[1:]:
+        fail(
+            f"{name} takes inputs of shape {value.input_shape[1:]}, and the images have "
+            f"shape {x.shape[1:]}.",
+            hint,
+        )
+    try:
+        outputs = np.asarray(value.predict(x, batch_size=512, verbose=0))
+    except Exception as error:
+        fail(f"{name} cannot predict for images of shape {x.shape}: {type(error).__name__}.", hint)
+    if outputs.ndim != 2 or outputs.shape[0] != len(y):
+        fail(f"{name} gives outputs of shape {outputs.shape}. Expected ({len(y)}, 10).", hint)
+    if not np.isfinite(outputs).all():
+        fail(f"{name} predicts nan: its training went wrong. Was the learning rate too high?", hint)
+    reached = float((outputs.argmax(axis=1) == y).mean())
+    asked = at_least if data.is_complete() else min(at_least, FALLBACK_ACCURACY)
+    if reached < asked:
+        fail(
+            f"{name} is right on {reached:.2%} of {len(y):,} images. Expected {asked:.2%} or more.",
+            hint,
+        )
+    passed(name, f"is right on {reached:.1%} of {len(y):,} images")
+
+
+def history(
+    name: str,
+    value: Any,
+    *,
+    epochs: int | None = None,
+    keys: Iterable[str] = ("loss",),
+    hint: str = "",
+) -> None:
+    """Check what a training recorded.
+
+    Parameters
+    ----------
+    name : str
+        What the notebook calls it.
+    value : keras.callbacks.History or dict
+        What ``fit`` returned, or its ``history``.
+    epochs : int, optional
+        How many epochs it should cover.
+    keys : iterable of str, optional
+        What it should hold for each epoch.
+    hint : str, optional
+        Where to look.
+
+    Raises
+    ------
+    NotAnswered
+        If there is none.
+    CheckFailed
+        If it is not a history, lacks a key, or has another number of epochs.
+    """
+    require_answer(name, value)
+    record = value if isinstance(value, Mapping) else getattr(value, "history", None)
+    if not isinstance(record, Mapping):
+        fail(f"{name} is {describe(value)}. Keep what {name} = model.fit(...) returns.", hint)
+    if not record:
+        fail(f"{name} is empty: fit did not run to its end.", hint)
+    for key in keys:
+        if key not in record:
+            missing = (
+                " Give fit validation data." if key.startswith("val_") else " Ask compile for it."
+            )
+            fail(f'{name} holds {", ".join(record)}, but not "{key}".{missing}', hint)
+    length = len(next(iter(record.values())))
+    if epochs is not None and length != epochs:
+        fail(f"{name} covers {length} epochs. Expected {epochs}.", hint)
+    passed(name, "holds what it should")

@@ -1,0 +1,90 @@
+"""The ``firstcnn`` command: one thin layer over the modules that do the work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from firstcnn import course as courses
+from firstcnn import source_rules
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
+)
+console = Console(highlight=False, soft_wrap=True)
+
+Lessons = Annotated[list[str] | None, typer.Argument(help="Lessons; all of them if none is named.")]
+
+
+@app.command()
+def build(
+    lessons: Lessons = None,
+    missing: Annotated[
+        bool, typer.Option("--missing", help="Only lessons that lack a student's notebook.")
+    ] = False,
+) -> None:
+    """Make course/ and solutions/ from source/, with nbgrader."""
+    checkout = courses.Course()
+    chosen = checkout.choose(lessons)
+    if missing:
+        chosen = [
+            lesson
+            for lesson in chosen
+            if not (checkout.release(lesson).is_file() and checkout.solution(lesson).is_file())
+        ]
+        if not chosen:
+            return
+    with console.status("building") as status:
+
+        def on_start(lesson: str, what: str) -> None:
+            doing = "solving and executing" if what == "solutions" else "making"
+            status.update(f"{chosen.index(lesson) + 1} of {len(chosen)}: {doing} {what}/{lesson}")
+            console.print(f"{doing} {what}/{lesson}")
+
+        courses.build(checkout, chosen, on_start=on_start)
+
+
+@app.command()
+def verify(lessons: Lessons = None) -> None:
+    """Prove that course/ and solutions/ are what source/ makes; changes nothing."""
+    checkout = courses.Course()
+    found = [
+        f"source/{lesson}: {problem}"
+        for lesson in checkout.choose(lessons)
+        for problem in source_rules.problems(checkout.source(lesson))
+    ]
+    found = found or courses.verify(checkout, lessons)
+    for line in found:
+        console.print(line, markup=False)
+    if found:
+        console.print(f"{len(found)} differences. Edit source/, then run `firstcnn build`.")
+        raise typer.Exit(1)
+    console.print("course/ and solutions/ are what source/ makes.")
+
+
+@app.command()
+def tidy(lessons: Lessons = None) -> None:
+    """Put notebooks in source/ into canonical form: no outputs, cells named with words."""
+    checkout = courses.Course()
+    for lesson in checkout.choose(lessons):
+        path: Path = checkout.source(lesson)
+        notebook = courses.read(path)
+        source_rules.name_cells(notebook)
+        text = source_rules.canonical(notebook)
+        if text != path.read_text(encoding="utf-8"):
+            path.write_text(text, encoding="utf-8")
+            console.print(f"tidied source/{lesson}")
+
+
+def main() -> None:
+    """Run the command; an expected failure is one message and exit status 1."""
+    try:
+        app()
+    except courses.CourseError as error:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(
+            f"firstcnn: {error}", markup=False
+        )
+        raise SystemExit(1) from None

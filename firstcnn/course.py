@@ -1,0 +1,317 @@
+"""From ``source/`` to ``course/`` and ``solutions/``, and the proof that they match.
+
+The notebooks in ``source/`` are the only ones that people edit. nbgrader makes
+the other two kinds from them; this module calls nbgrader, and compares what is
+committed with what it would make now: ``course/`` byte for byte, ``solutions/``
+in every cell but for outputs, which pytest compares through nbval.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+
+
+class CourseError(RuntimeError):
+    """A lesson that cannot be made, with the reason."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """A checkout of the course.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+        The folder that holds ``source/`` and ``nbgrader_config.py``.
+    """
+
+    root: Path = field(default_factory=lambda: find_root())
+
+    @property
+    def lessons(self) -> list[str]:
+        """The lessons' names, in order."""
+        return sorted(path.stem for path in self.root.glob("source/*/*.ipynb"))
+
+    def source(self, lesson: str) -> Path:
+        """The notebook that instructors edit."""
+        return self.root / "source" / lesson / f"{lesson}.ipynb"
+
+    def release(self, lesson: str) -> Path:
+        """The notebook that students get."""
+        return self.root / "course" / lesson / f"{lesson}.ipynb"
+
+    def solution(self, lesson: str) -> Path:
+        """The notebook solved and executed."""
+        return self.root / "solutions" / lesson / f"{lesson}.ipynb"
+
+    def choose(self, lessons: Iterable[str] | None) -> list[str]:
+        """Return the named lessons, or all of them.
+
+        Raises
+        ------
+        CourseError
+            If a name is not a lesson's.
+        """
+        chosen = list(lessons or self.lessons)
+        for lesson in chosen:
+            if not self.source(lesson).is_file():
+                known = ", ".join(self.lessons) or "none"
+                raise CourseError(f"There is no lesson {lesson!r} in source/. Lessons: {known}.")
+        return chosen
+
+
+def find_root(start: Path | None = None) -> Path:
+    """Return the checkout that holds a folder: the nearest parent with ``nbgrader_config.py``.
+
+    Raises
+    ------
+    CourseError
+        If there is none.
+    """
+    start = (start or Path.cwd()).resolve()
+    for folder in (start, *start.parents):
+        if (folder / "nbgrader_config.py").is_file() and (folder / "source").is_dir():
+            return folder
+    raise CourseError(
+        f"{start} is not inside a checkout of the course: "
+        "no folder above it has source/ and nbgrader_config.py."
+    )
+
+
+def read(path: Path) -> NotebookNode:
+    """Read a notebook of nbformat 4 without changing it.
+
+    Raises
+    ------
+    CourseError
+        If it is not a notebook.
+    """
+    try:
+        return nbformat.read(path, as_version=nbformat.NO_CONVERT)
+    except Exception as error:
+        raise CourseError(f"{path} is not a notebook: {error}") from error
+
+
+def build(
+    course: Course,
+    lessons: Iterable[str] | None = None,
+    *,
+    on_start: Callable[[str, str], None] = lambda lesson, what: None,
+) -> None:
+    """Make ``course/`` and ``solutions/`` of some lessons, or of all.
+
+    Parameters
+    ----------
+    course : Course
+        The checkout.
+    lessons : iterable of str, optional
+        Their names.
+    on_start : callable, optional
+        Called with the lesson and the folder about to be made.
+
+    Raises
+    ------
+    CourseError
+        If nbgrader fails, or a solved notebook raises or writes to stderr.
+        What was committed for that lesson is then left as it was.
+    """
+    for lesson in course.choose(lessons):
+        on_start(lesson, "course")
+        with _generated(course, [lesson], "course") as made:
+            _replace(made / lesson, course.release(lesson).parent)
+        on_start(lesson, "solutions")
+        with _generated(course, [lesson], "solutions") as made:
+            _refuse_errors(lesson, read(made / lesson / f"{lesson}.ipynb"))
+            _replace(made / lesson, course.solution(lesson).parent)
+
+
+def verify(course: Course, lessons: Iterable[str] | None = None) -> list[str]:
+    """Tell in what the committed notebooks differ from those that ``source/`` makes.
+
+    Parameters
+    ----------
+    course : Course
+        The checkout. Nothing in it is changed, and nothing is executed.
+    lessons : iterable of str, optional
+        Their names; by default all, and then left-over folders are found too.
+
+    Returns
+    -------
+    list of str
+        One line for each difference; empty if all is current.
+    """
+    chosen = course.choose(lessons)
+    found = []
+    with _generated(course, chosen, "course") as made:
+        for lesson in chosen:
+            found += _differences(course.root, made / lesson, course.release(lesson).parent)
+    with _generated(course, chosen, "solutions", execute=False) as made:
+        for lesson in chosen:
+            found += _differences(
+                course.root, made / lesson, course.solution(lesson).parent, outputs=False
+            )
+    if lessons is None or not list(lessons):
+        for kind in ("course", "solutions"):
+            for folder in sorted((course.root / kind).glob("*/")):
+                if folder.name not in chosen and not folder.name.startswith("."):
+                    found.append(f"{kind}/{folder.name}: there is no such lesson in source/")
+    return found
+
+
+@contextlib.contextmanager
+def _generated(
+    course: Course, lessons: Sequence[str], kind: str, *, execute: bool = True
+) -> Iterator[Path]:
+    """Have nbgrader make one kind of notebooks in a temporary folder."""
+    from nbgrader.converters import GenerateAssignment, GenerateSolution
+    from nbgrader.coursedir import CourseDirectory
+    from nbgrader.preprocessors import Execute
+    from nbgrader.utils import capture_log
+    from traitlets.config.loader import PyFileConfigLoader
+
+    with tempfile.TemporaryDirectory(prefix="firstcnn-") as temporary:
+        config = PyFileConfigLoader("nbgrader_config.py", path=str(course.root)).load_config()
+        config.CourseDirectory.root = str(course.root)
+        config.CourseDirectory.release_directory = str(Path(temporary, "course"))
+        config.CourseDirectory.solution_directory = str(Path(temporary, "solutions"))
+        # The instructor's gradebook is left alone: making notebooks is not grading.
+        config.CourseDirectory.db_url = f"sqlite:///{temporary}/gradebook.db"
+        if not execute:
+            config.GenerateSolution.preprocessors = [
+                step for step in config.GenerateSolution.preprocessors if step is not Execute
+            ]
+        with _environment_on_path():
+            for lesson in lessons:
+                for step in [GenerateAssignment, GenerateSolution][: 1 + (kind == "solutions")]:
+                    config.CourseDirectory.assignment_id = lesson
+                    converter = step(coursedir=CourseDirectory(config=config), config=config)
+                    converter.log.handlers, converter.log.propagate = [], False
+                    _expect_success(lesson, capture_log(converter))
+        yield Path(temporary, kind)
+
+
+@contextlib.contextmanager
+def _environment_on_path() -> Iterator[None]:
+    """Let nbgrader find ``alembic``, which it calls by name, when .venv is not activated."""
+    before = os.environ.get("PATH", "")
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), before])
+    try:
+        yield
+    finally:
+        os.environ["PATH"] = before
+
+
+def _expect_success(lesson: str, result: dict) -> None:
+    if not result["success"]:
+        said = (result.get("error") or result.get("log") or "").strip()
+        raise CourseError(f"nbgrader could not make {lesson}:\n{said}")
+
+
+def _refuse_errors(lesson: str, notebook: NotebookNode) -> None:
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if output.output_type == "error":
+                trace = "\n".join(output.traceback)
+                raise CourseError(f"{lesson}: cell {cell.id} of the solution raises:\n{trace}")
+            if output.output_type == "stream" and output.name == "stderr":
+                raise CourseError(
+                    f"{lesson}: cell {cell.id} of the solution writes to stderr, which costs a "
+                    f"student all points of a graded cell:\n{output.text}"
+                )
+
+
+def _replace(made: Path, place: Path) -> None:
+    """Put a folder in place of another, which is kept until the new one is whole."""
+    import shutil
+
+    place.parent.mkdir(parents=True, exist_ok=True)
+    incoming = Path(tempfile.mkdtemp(dir=place.parent, prefix=".incoming-"))
+    shutil.copytree(made, incoming, dirs_exist_ok=True)
+    incoming.chmod(0o755)
+    for path in incoming.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    if place.exists():
+        shutil.rmtree(place)
+    incoming.rename(place)
+
+
+_LITTER = (".ipynb_checkpoints", "__pycache__")
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    return {
+        path.relative_to(folder).as_posix(): path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+        and not any(part in _LITTER for part in path.parts)
+        and path.suffix != ".keras"
+    }
+
+
+def _differences(root: Path, made: Path, committed: Path, *, outputs: bool = True) -> list[str]:
+    """Compare two folders by their files' contents, notebooks cell by cell."""
+    place = committed.relative_to(root).as_posix()
+    if not committed.is_dir():
+        return [f"{place}: missing; run `firstcnn build {committed.name}`"]
+    new, old = _files(made), _files(committed)
+    found = [f"{place}/{name}: not made from source/" for name in sorted(old.keys() - new.keys())]
+    found += [f"{place}/{name}: missing" for name in sorted(new.keys() - old.keys())]
+    for name in sorted(new.keys() & old.keys()):
+        same = new[name].read_bytes() == old[name].read_bytes()
+        if same:
+            continue
+        if not name.endswith(".ipynb"):
+            found.append(f"{place}/{name}: its content differs")
+            continue
+        try:
+            cells = list(_cell_differences(read(new[name]), read(old[name]), outputs=outputs))
+        except CourseError as error:
+            cells = [str(error)]
+        if outputs and not cells:
+            cells = ["its writing differs (metadata, spacing or format)"]
+        found += [f"{place}/{name}: {line}" for line in cells]
+    return found
+
+
+def _cell_differences(new: NotebookNode, old: NotebookNode, *, outputs: bool) -> Iterator[str]:
+    old_cells = {cell.get("id"): cell for cell in old.cells}
+    new_ids = [cell.get("id") for cell in new.cells]
+    for cell in new.cells:
+        have = old_cells.get(cell.id)
+        if have is None:
+            yield f"cell {cell.id}: missing"
+        elif have.source != cell.source:
+            yield f"cell {cell.id}: {_first_difference(cell.source, have.source)}"
+        elif (have.cell_type, have.metadata) != (cell.cell_type, cell.metadata):
+            yield f"cell {cell.id}: its type or metadata differ"
+        elif outputs and have.get("outputs") != cell.get("outputs"):
+            yield f"cell {cell.id}: holds outputs"
+    for cell_id in old_cells:
+        if cell_id not in new_ids:
+            yield f"cell {cell_id}: is not in source/"
+    if [cell.get("id") for cell in old.cells] != new_ids and set(old_cells) == set(new_ids):
+        yield "its cells are in another order"
+    if old.metadata != new.metadata:
+        yield "the notebook's metadata differ"
+
+
+def _first_difference(new: str, old: str) -> str:
+    for number, (want, have) in enumerate(
+        zip([*new.split("\n"), ""], [*old.split("\n"), ""], strict=False), start=1
+    ):
+        if want != have:
+            return f"line {number} is {_brief(have)}, source/ makes {_brief(want)}"
+    return "one has more lines than the other"
+
+
+def _brief(line: str) -> str:
+    return repr(line if len(line) <= 90 else line[:87] + "...")

@@ -1,0 +1,110 @@
+"""The course's Jupyter kernel: IPython's, except that MNIST is read from a local copy.
+
+``make lab`` and the grader start Jupyter with `jupyter_path` in front of
+``JUPYTER_PATH``. The kernelspec ``python3`` in that folder then hides ipykernel's
+own and starts ``python -m firstcnn.kernel``. In such a kernel, and nowhere else,
+``keras.datasets.mnist.load_data()`` returns the verified copy that
+`firstcnn.data.load_local` finds, and does what it always did where there is none. So
+an unmodified notebook works offline. Keras itself is imported only when a notebook
+asks for it.
+
+The kernelspec also sets ``TF_CPP_MIN_LOG_LEVEL``, since what TensorFlow writes to
+stderr when it starts would cost the points of a graded cell.
+"""
+
+import sys
+
+if __name__ == "__main__":
+    # As ipykernel_launcher does: no file beside the notebook may shadow a module that the
+    # kernel needs to start. IPython adds the folder again, behind the standard library.
+    import os
+
+    if sys.path[0] in ("", os.getcwd()):
+        del sys.path[0]
+
+import functools
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+__all__ = ["config_path", "install", "jupyter_path"]
+
+_HOOKED = "keras.src.datasets.mnist"  # defines load_data; keras and tf.keras import it from there
+
+
+def jupyter_path():
+    """Return the folder to put in front of ``JUPYTER_PATH`` to get this kernel.
+
+    Returns
+    -------
+    str
+    """
+    return str(Path(__file__).resolve().parent / "jupyter")
+
+
+def config_path():
+    """Return the folder to put in front of ``JUPYTER_CONFIG_PATH`` for JupyterLab's defaults.
+
+    Returns
+    -------
+    str
+    """
+    return str(Path(jupyter_path()) / "config")
+
+
+def install():
+    """Arrange that Keras, when it is imported later, reads MNIST from a local copy.
+
+    Raises
+    ------
+    RuntimeError
+        If Keras is imported already: then this would have no effect.
+    """
+    if _HOOKED in sys.modules:
+        raise RuntimeError("firstcnn.kernel.install() must come before Keras is imported")
+    if _Finder not in sys.meta_path:
+        sys.meta_path.insert(0, _Finder)
+
+
+class _Finder:
+    """An import finder that takes part in the import of one module, and leaves all others."""
+
+    @staticmethod
+    def find_spec(fullname, path=None, target=None):
+        """Find the module as Python does, and have its ``load_data`` wrapped once it has run."""
+        if fullname != _HOOKED:
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is not None and spec.loader is not None:
+            run = spec.loader.exec_module
+
+            def exec_module(module):
+                run(module)
+                module.load_data = _local_first(module.load_data)
+
+            spec.loader.exec_module = exec_module
+        return spec
+
+
+def _local_first(load_data):
+    """Wrap Keras' ``load_data``: the local copy if there is one, else what Keras does."""
+
+    @functools.wraps(load_data)  # also sets __wrapped__, by which firstcnn.data calls Keras' own
+    def local_first(path="mnist.npz"):
+        from firstcnn import data
+
+        local = data.load_local()
+        return load_data(path) if local is None else local
+
+    return local_first
+
+
+def main():
+    """Start the kernel; the command line is ipykernel's."""
+    install()
+    from ipykernel import kernelapp
+
+    kernelapp.launch_new_instance()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""What nbgrader's generation steps lack, as nbconvert preprocessors.
+
+``nbgrader_config.py`` puts these into nbgrader's own lists, so its commands, its
+formgrader page and ``firstcnn build`` all make the same notebooks.
+"""
+
+from __future__ import annotations
+
+import re
+
+from nbgrader.preprocessors import ClearSolutions, NbGraderPreprocessor
+
+
+class ClearAnswers(ClearSolutions):
+    """nbgrader's ClearSolutions, with a stub that the instructor may choose for each region.
+
+    What stands behind a colon on the opening line is what students get::
+
+        ### BEGIN SOLUTION: n_weights = ...; n_outputs = ...
+        n_weights = 784 * 128
+        n_outputs = 128
+        ### END SOLUTION
+
+    becomes two lines of dots to replace. A region without a stub becomes
+    ``ClearSolutions.code_stub``. Dots rather than an error let a student run a
+    notebook from top to bottom and meet only the checks.
+    """
+
+    def _replace_solution_region(self, cell, language):
+        opening = re.compile(rf"^(\s*)#+ *{self.begin_solution_delimeter}: *(.*)$")
+        stubs: dict[str, str] = {}
+        lines = []
+        for line in cell.source.split("\n"):
+            match = opening.match(line) if cell.cell_type == "code" else None
+            if match:
+                marker = f"### firstcnn stub {len(stubs)} ###"
+                indent, stub = match.groups()
+                stubs[marker] = "\n".join(indent + part.strip() for part in stub.split(";"))
+                lines += [marker, indent + f"### {self.begin_solution_delimeter}"]
+            else:
+                lines.append(line)
+        cell.source = "\n".join(lines)
+        default = self.code_stub
+        replaced = super()._replace_solution_region(cell, language)
+        for marker, stub in stubs.items():
+            # The region right behind a marker was replaced by the default stub: drop that.
+            at = cell.source.index(marker)
+            rest = cell.source[at + len(marker) + 1 :].split("\n")
+            rest = rest[len(default[language].split("\n")) :]
+            cell.source = cell.source[:at] + "\n".join([stub, *rest])
+        return replaced
+
+
+class RemoveMarkers(NbGraderPreprocessor):
+    """Take the lines that mark solutions and hidden tests out of a solved notebook."""
+
+    _marker = re.compile(r"^\s*#+ *(BEGIN|END) (SOLUTION|HIDDEN TESTS)\b.*\n?", re.MULTILINE)
+
+    def preprocess_cell(self, cell, resources, index):
+        """Remove the marker lines of one code cell."""
+        if cell.cell_type == "code":
+            cell.source = self._marker.sub("", cell.source).rstrip("\n")
+        return cell, resources
+
+
+class StableMetadata(NbGraderPreprocessor):
+    """Leave out what differs from run to run and machine to machine."""
+
+    def preprocess(self, nb, resources):
+        """Keep the language's name, and drop its version and the times of execution."""
+        nb.metadata["language_info"] = {"name": "python"}
+        nb.metadata.pop("widgets", None)
+        for cell in nb.cells:
+            cell.metadata.pop("execution", None)
+        return nb, resources

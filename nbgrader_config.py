@@ -1,0 +1,63 @@
+"""Map nbgrader's folders and steps to the course's. Read by every nbgrader command run here."""
+
+import os
+
+from nbgrader.preprocessors import (
+    CheckCellMetadata,
+    ClearHiddenTests,
+    ClearMarkScheme,
+    ClearOutput,
+    ComputeChecksums,
+    Execute,
+    IncludeHeaderFooter,
+    LockCells,
+    SaveCells,
+)
+
+from firstcnn import kernel
+from firstcnn.preprocessors import ClearAnswers, RemoveMarkers, StableMetadata
+
+c = get_config()  # noqa: F821 - traitlets defines it
+
+c.CourseDirectory.course_id = "first-cnn"
+c.CourseDirectory.source_directory = "source"
+c.CourseDirectory.release_directory = "course"
+c.CourseDirectory.solution_directory = "solutions"
+# What running a lesson leaves behind must not be handed out with it.
+c.CourseDirectory.ignore = [".ipynb_checkpoints", "*.pyc", "__pycache__", "*.keras"]
+
+c.ClearSolutions.code_stub = {"python": "...  # your code here"}
+c.ClearAnswers.code_stub = c.ClearSolutions.code_stub
+
+# The order is nbgrader's; only the first ClearSolutions is ours.
+c.GenerateAssignment.preprocessors = [
+    IncludeHeaderFooter,
+    LockCells,
+    ClearAnswers,
+    ClearOutput,
+    CheckCellMetadata,
+    ComputeChecksums,
+    SaveCells,
+    ClearHiddenTests,
+    ClearMarkScheme,
+    ComputeChecksums,
+    CheckCellMetadata,
+]
+c.GenerateSolution.preprocessors = [
+    IncludeHeaderFooter,
+    LockCells,
+    ClearOutput,
+    ClearMarkScheme,
+    RemoveMarkers,
+    Execute,
+    StableMetadata,
+]
+
+# Seconds for one cell. nbgrader's own 30 would be too few where a cell trains on a busy machine.
+c.Execute.timeout = 300
+c.Execute.record_timing = False
+
+# Kernels that nbgrader starts are the course's: quiet, and with MNIST from a local copy.
+paths = os.environ.get("JUPYTER_PATH", "").split(os.pathsep)
+if kernel.jupyter_path() not in paths:
+    os.environ["JUPYTER_PATH"] = os.pathsep.join([kernel.jupyter_path(), *filter(None, paths)])
