@@ -275,7 +275,7 @@ def _read_idx(path, part, remedy):
             f"{path} is truncated: {len(content):,} bytes of {size:,} (decompressed). {remedy}"
         )
     digest = hashlib.sha256(content).hexdigest()
-    if len(content) > size or digest != part.sha256:
+    if digest != part.sha256:
         raise DataError(
             f"{path} is corrupt: its contents are not those of the official file "
             f"(SHA-256 {part.sha256[:12]}...). {remedy}"

@@ -307,18 +307,11 @@ def _is_ink_dark(grey: np.ndarray) -> bool:
     ink_is_dark = bool(vote <= 0.5)
     if min(small.shape) < 100 or _is_even(small, ink_is_dark):
         return ink_is_dark
-    # Uneven light: ink is what is thin. A stroke is thinner than the paper that it encloses,
-    # so the finest scale at which something shows decides.
-    calm = ndimage.median_filter(small, 3, mode="nearest")
-    energies = []
-    for part in (40, 20, 10, 5):
-        window = max(3, min(small.shape) // part) | 1
-        thin_dark = ndimage.grey_closing(calm, window) - calm
-        thin_light = calm - ndimage.grey_opening(calm, window)
-        energies.append(((thin_dark**2).mean(), (thin_light**2).mean()))
-    strongest = max(energies[-1])
-    thin = next(pair for pair in energies if max(pair) >= 0.25 * strongest)
-    return bool(thin[0] >= thin[1])
+    # Uneven light, or a shadow: compare each pixel with those around it. Noise and the edge of a
+    # shadow go both ways alike, strokes one way.
+    window = min(small.shape) // 8 | 1
+    local = small - ndimage.median_filter(small, window, mode="nearest")
+    return bool((local**3).sum() < 0)
 
 
 def _border(picture: np.ndarray) -> np.ndarray:

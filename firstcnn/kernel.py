@@ -8,20 +8,21 @@ own and starts ``python -m firstcnn.kernel``. In such a kernel, and nowhere else
 an unmodified notebook works offline. Keras itself is imported only when a notebook
 asks for it.
 
-The kernelspec also sets ``TF_CPP_MIN_LOG_LEVEL``, since what TensorFlow writes to
-stderr when it starts would cost the points of a graded cell.
+What TensorFlow writes to stderr when it starts would cost the points of a graded cell.
+The kernelspec's ``TF_CPP_MIN_LOG_LEVEL`` keeps most of it away; the lines about oneDNN
+heed no setting, so this kernel imports TensorFlow with stderr closed to native code.
 """
 
+import os
 import sys
 
 if __name__ == "__main__":
     # As ipykernel_launcher does: no file beside the notebook may shadow a module that the
     # kernel needs to start. IPython adds the folder again, behind the standard library.
-    import os
-
     if sys.path[0] in ("", os.getcwd()):
         del sys.path[0]
 
+import contextlib
 import functools
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -29,6 +30,7 @@ from pathlib import Path
 __all__ = ["config_path", "install", "jupyter_path"]
 
 _HOOKED = "keras.src.datasets.mnist"  # defines load_data; keras and tf.keras import it from there
+_NOISY = "tensorflow"
 
 
 def jupyter_path():
@@ -66,23 +68,48 @@ def install():
 
 
 class _Finder:
-    """An import finder that takes part in the import of one module, and leaves all others."""
+    """An import finder that takes part in the import of two modules, and leaves all others."""
 
     @staticmethod
     def find_spec(fullname, path=None, target=None):
-        """Find the module as Python does, and have its ``load_data`` wrapped once it has run."""
-        if fullname != _HOOKED:
+        """Find the module as Python does, and have it run as the course needs it."""
+        if fullname not in (_HOOKED, _NOISY):
             return None
         spec = PathFinder.find_spec(fullname, path, target)
         if spec is not None and spec.loader is not None:
             run = spec.loader.exec_module
 
-            def exec_module(module):
+            def run_quietly(module):
+                with _native_stderr_closed():
+                    run(module)
+
+            def run_and_wrap(module):
                 run(module)
                 module.load_data = _local_first(module.load_data)
 
-            spec.loader.exec_module = exec_module
+            spec.loader.exec_module = run_quietly if fullname == _NOISY else run_and_wrap
         return spec
+
+
+@contextlib.contextmanager
+def _native_stderr_closed():
+    """Send what is written to file descriptor 2 nowhere.
+
+    A kernel's own ``sys.stderr`` does not write there: warnings and tracebacks are seen as ever.
+    """
+    try:
+        kept = os.dup(2)
+    except OSError:  # no such descriptor: nothing to silence
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _local_first(load_data):

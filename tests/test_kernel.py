@@ -24,6 +24,8 @@ def run(tmp_path, monkeypatch):
     (tmp_path / "work").mkdir()
 
     def run(*cells):
+        # ipykernel does not listen to native code under pytest: the test would hear nothing.
+        monkeypatch.delenv("PYTEST_CURRENT_TEST")
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
         resources = {"metadata": {"path": str(tmp_path / "work")}}
         client = NotebookClient(notebook, kernel_name="python3", timeout=120, resources=resources)

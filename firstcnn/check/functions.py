@@ -64,8 +64,8 @@ def function(
     name: str,
     function: Callable,
     *,
-    like: Callable,
-    cases: Iterable[tuple | Mapping],
+    like: Callable | Mapping[tuple, Any],
+    cases: Iterable[tuple | Mapping] | None = None,
     dtype: str | tuple[str, ...] | None = None,
     tolerance: float = 1e-5,
     hint: str = "",
@@ -78,9 +78,10 @@ def function(
         What the notebook calls the function.
     function : callable
         The student's function.
-    like : callable
-        The reference; called with the same arguments.
-    cases : iterable of tuple or mapping
+    like : callable or mapping
+        The reference, called with the same arguments; or the expected answers
+        by their positional arguments, which are then the cases.
+    cases : iterable of tuple or mapping, optional
         Positional arguments (a tuple) or keyword arguments (a mapping) of each call.
     dtype : str or tuple of str, optional
         Allowed dtypes of an array that it returns; see :func:`firstcnn.check.array`.
@@ -97,8 +98,11 @@ def function(
         At the first case for which the function fails or answers otherwise
         than the reference.
     """
+    if isinstance(like, Mapping):
+        answers = dict(like)
+        cases, like = answers, lambda *args: answers[args]
     count = 0
-    for case in cases:
+    for case in cases or ():
         args, kwargs = ((), dict(case)) if isinstance(case, Mapping) else (tuple(case), {})
         expected = like(*copy.deepcopy(args), **copy.deepcopy(kwargs))
         result = call(name, function, *args, **kwargs)
