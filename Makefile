@@ -78,6 +78,14 @@ FORCE:
 
 # ---- the targets ----------------------------------------------------------------------------
 
+define WHICH_DATA
+import sys
+sys.tracebacklimit = 0
+from firstcnn import data
+print(f"{data.describe()} From {data.source()}.")
+endef
+export WHICH_DATA
+
 # The folder of the kernel and of JupyterLab's settings comes first. Workspaces are kept here: one
 # that another project left in HOME would open with complaints about files that are not here.
 # answer_yes: Ctrl-C stops at once.
@@ -86,7 +94,7 @@ LAB := env PATH="$(CURDIR)/$(BIN):$$PATH" \
     JUPYTER_PATH="$(SETTINGS)$${JUPYTER_PATH:+:$$JUPYTER_PATH}" \
     JUPYTER_CONFIG_PATH="$(SETTINGS)/config$${JUPYTER_CONFIG_PATH:+:$$JUPYTER_CONFIG_PATH}" \
     JUPYTERLAB_WORKSPACES_DIR="$(CURDIR)/.jupyter_lab/workspaces" \
-    python -m jupyterlab --ServerApp.root_dir=. --ServerApp.answer_yes=True \
+    python -m jupyterlab --ServerApp.root_dir=. --ServerApp.answer_yes=True --log-level=WARN \
     $(if $(PORT),--port=$(PORT) --ServerApp.port_retries=0,--port=8888) \
     $(if $(filter-out 0,$(NO_BROWSER)),--no-browser) \
     $(if $(filter 0,$(shell id -u)),--allow-root) \
@@ -98,7 +106,7 @@ ifneq ($(PORT),)
 	    echo "Port $(PORT) is taken, or is not one to use. Try another: make lab PORT=8891" >&2; exit 1; }
 endif
 	@$(BIN)/firstcnn build --missing
-	@$(BIN)/python -m firstcnn.data
+	@$(BIN)/python -c "$$WHICH_DATA" || true
 	@cd "$(ROOT)" && exec $(LAB)
 
 test: $(STAMP)  ## check everything: style, that the notebooks are current, all tests

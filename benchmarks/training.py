@@ -89,13 +89,13 @@ def fit_tutorial_network(model, x_train, y_train, epochs=10, **fit_options):
     return model.fit(x_train, y_train, epochs=epochs, **fit_options)  # batches of 32
 
 
-# name -> (title, build, fit, epochs, images). Without a number of images: all 60,000.
+# name -> (title, build, fit, epochs, images). None is all 60,000 of the images.
 CONTESTANTS = {
     "tutorial": ("tutorial, 10 epochs", build_tutorial_network, fit_tutorial_network, 10, None),
     "course-1": ("course, 1 epoch", build_course_network, fit_course_network, 1, None),
     "course-3": ("course, 3 epochs", build_course_network, fit_course_network, 3, None),
-    "subset-12": ("course, 3 ep., 12,000 im.", build_course_network, fit_course_network, 3, 12000),
-    "subset-6": ("course, 3 ep., 6,000 im.", build_course_network, fit_course_network, 3, 6000),
+    "subset-12": ("course, 12,000 images", build_course_network, fit_course_network, 3, 12000),
+    "subset-6": ("course, 6,000 images", build_course_network, fit_course_network, 3, 6000),
 }
 QUICK_EPOCHS = {"tutorial": 3}  # with --quick, three of its ten
 
@@ -115,10 +115,8 @@ def train_once(name, seed, epochs):
             "This comparison needs the whole of MNIST; see firstcnn/data.py for where to put it."
         )
     (x_train, y_train), (x_test, y_test) = load_mnist()
-    x_train, y_train = x_train[:images, ..., None].astype("float32"), y_train[:images]
-    x_test = x_test[..., None].astype("float32")
-    x_train /= 255  # in place: a copy in float64 would be the peak of the memory
-    x_test /= 255
+    x_train, y_train = x_train[:images, ..., None].astype("float32") / 255, y_train[:images]
+    x_test = x_test[..., None].astype("float32") / 255
 
     class Referee(keras.callbacks.Callback):
         """Score the test set after each epoch, with the clocks stopped."""
@@ -233,7 +231,7 @@ def compare(seeds, quick):
                 )
                 last = runs[name][-1][-1]
                 progress.console.print(
-                    f"seed {seed}  {title:26}{last['accuracy']:8.2%} at epoch {epochs[name]:2}, "
+                    f"seed {seed}  {title:22}{last['accuracy']:8.2%} at epoch {epochs[name]:2}, "
                     f"{last['seconds']:6.1f} s in fit ({last['cpu_seconds']:6.1f} s of CPU)",
                     highlight=False,
                 )
@@ -245,7 +243,7 @@ def compare(seeds, quick):
     table.add_column("peak MB", justify="right")
     for name, (title, *_) in CONTESTANTS.items():
         if quick and name in QUICK_EPOCHS:
-            title += f", stopped after {epochs[name]}"
+            title += f" (stopped: {epochs[name]})"
         finals = [reports[-1] for reports in runs[name]]
         peaks = [r["peak_mb"] for r in finals if r["peak_mb"]]
         table.add_row(

@@ -309,7 +309,8 @@ def _is_ink_dark(grey: np.ndarray) -> bool:
         return ink_is_dark
     # Uneven light, or a shadow: compare each pixel with those around it. Noise and the edge of a
     # shadow go both ways alike, strokes one way.
-    window = min(small.shape) // 8 | 1
+    small = _shrink(small, 128)
+    window = min(small.shape) // 7 | 1
     local = small - ndimage.median_filter(small, window, mode="nearest")
     return bool((local**3).sum() < 0)
 

@@ -25,7 +25,7 @@ def run(tmp_path, monkeypatch):
 
     def run(*cells):
         # ipykernel does not listen to native code under pytest: the test would hear nothing.
-        monkeypatch.delenv("PYTEST_CURRENT_TEST")
+        monkeypatch.delenv("PYTEST_CURRENT_TEST", raising=False)
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
         resources = {"metadata": {"path": str(tmp_path / "work")}}
         client = NotebookClient(notebook, kernel_name="python3", timeout=120, resources=resources)

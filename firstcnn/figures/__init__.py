@@ -6,6 +6,27 @@ colour vision deficiency can tell apart.
 """
 
 from firstcnn.figures.convolution import convolution_step, feature_maps, pixel_table
+from firstcnn.figures.dataset import (
+    digit_grid,
+    intensities,
+    label_shares,
+    mean_digits,
+    split_bar,
+)
 from firstcnn.figures.display import show
+from firstcnn.figures.network import maps_by_layer, network, relu
 
-__all__ = ["convolution_step", "feature_maps", "pixel_table", "show"]
+__all__ = [
+    "convolution_step",
+    "digit_grid",
+    "feature_maps",
+    "intensities",
+    "label_shares",
+    "maps_by_layer",
+    "mean_digits",
+    "network",
+    "pixel_table",
+    "relu",
+    "show",
+    "split_bar",
+]

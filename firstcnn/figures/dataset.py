@@ -49,7 +49,7 @@ def digit_grid(
     show(f"{title}: {len(images)} pictures, with these words over them: {written}.", figure)
 
 
-def mean_images(images: np.ndarray, labels: np.ndarray, title: str = "Mean images") -> None:
+def mean_digits(images: np.ndarray, labels: np.ndarray, title: str = "Mean images") -> None:
     """Show the mean of all pictures of each class, on one scale of intensities.
 
     Parameters
@@ -89,7 +89,9 @@ def mean_images(images: np.ndarray, labels: np.ndarray, title: str = "Mean image
     )
 
 
-def label_shares(sets: Mapping[str, np.ndarray], title: str = "How often each digit occurs"):
+def label_shares(
+    sets: Mapping[str, np.ndarray], title: str = "How often each digit occurs"
+) -> None:
     """Draw how large a share of each set every label has, as bars side by side.
 
     Parameters
@@ -116,11 +118,14 @@ def label_shares(sets: Mapping[str, np.ndarray], title: str = "How often each di
     axes.set_xlabel("label")
     axes.set_ylabel("share of the set (%)")
     axes.set_title(title)
-    axes.legend(loc="lower right", framealpha=1)
+    axes.set_ylim(0, 1.25 * axes.get_ylim()[1])
+    axes.legend(loc="upper center", ncols=len(sets) + 1)
     show(f"{title}, as bars for the labels 0 to {classes - 1}. {' '.join(told)}", figure)
 
 
-def intensities(sets: Mapping[str, np.ndarray], title: str = "How often each intensity occurs"):
+def intensities(
+    sets: Mapping[str, np.ndarray], title: str = "How often each intensity occurs"
+) -> None:
     """Draw a histogram of the values of each array, counts on a logarithmic axis.
 
     Parameters
@@ -156,14 +161,13 @@ def split_bar(sizes: Mapping[str, int], title: str = "The sets, and what each is
     title : str, optional
         The title.
     """
-    figure, axes = plt.subplots(figsize=(9, 1.8))
+    figure, axes = plt.subplots(figsize=(9, 2))
     left = 0
     for i, (name, size) in enumerate(sizes.items()):
         axes.barh(0, size, left=left, color=COLOURS[i], edgecolor="white", linewidth=3)
-        axes.text(
-            left + size / 2, 0, f"{name}\n{size:,}", ha="center", va="center", color="white"
-        )
+        axes.text(left + size / 2, 0.5, f"{name}\n{size:,}", ha="center", va="bottom")
         left += size
+    axes.set_ylim(-0.5, 1.3)
     axes.set_yticks([])
     axes.set_xlim(0, left)
     axes.set_xlabel("images")
