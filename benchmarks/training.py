@@ -287,7 +287,9 @@ def main():
     parser.add_argument("--seeds", type=int, default=5, help="trainings per network (default 5)")
     parser.add_argument("--first-seed", type=int, default=0, help="count the seeds from here")
     parser.add_argument(
-        "--quick", action="store_true", help="one seed, 3 of the tutorial's 10 epochs: two minutes"
+        "--quick",
+        action="store_true",
+        help="one seed, 3 of the tutorial's 10 epochs: a few minutes",
     )
     parser.add_argument("--one", choices=CONTESTANTS, help=argparse.SUPPRESS)
     parser.add_argument("--epochs", type=int, help=argparse.SUPPRESS)

@@ -42,15 +42,15 @@ class Course:
         return sorted(path.stem for path in self.root.glob("source/*/*.ipynb"))
 
     def source(self, lesson: str) -> Path:
-        """The notebook that instructors edit."""
+        """Return the path of the notebook that instructors edit."""
         return self.root / "source" / lesson / f"{lesson}.ipynb"
 
     def release(self, lesson: str) -> Path:
-        """The notebook that students get."""
+        """Return the path of the notebook that students get."""
         return self.root / "course" / lesson / f"{lesson}.ipynb"
 
     def solution(self, lesson: str) -> Path:
-        """The notebook solved and executed."""
+        """Return the path of the notebook solved and executed."""
         return self.root / "solutions" / lesson / f"{lesson}.ipynb"
 
     def choose(self, lessons: Iterable[str] | None) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
-from nbformat import NotebookNode
+from nbformat import NotebookNode, v4
 
 POINTS = 10
 EXERCISES = range(4, 9)
@@ -85,9 +85,10 @@ def problems(path: Path) -> list[str]:
         One line for each problem, with the cell that has it; empty if there is none.
     """
     text = path.read_text(encoding="utf-8")
-    notebook = nbformat.reads(text, as_version=nbformat.NO_CONVERT)
+    # nbformat.reads would give a repeated id a new, random name: what is written must be seen.
+    notebook = v4.reads_json(text)
     found = []
-    cells = [cell for cell in notebook.cells]
+    cells = notebook.cells
     for cell in cells:
         found += [f"cell {cell.get('id')}: {line}" for line in _cell_problems(cell)]
     ids = [cell.get("id") for cell in cells]
@@ -95,7 +96,7 @@ def problems(path: Path) -> list[str]:
         f"the cell id {one} is used twice" for one in sorted({i for i in ids if ids.count(i) > 1})
     ]
     found += list(_exercise_problems(cells))
-    if not found and canonical(nbformat.reads(text, as_version=nbformat.NO_CONVERT)) != text:
+    if not found and canonical(v4.reads_json(text)) != text:
         found.append("it is not in canonical form; run `firstcnn tidy`")
     return found
 
@@ -119,9 +120,9 @@ def _cell_problems(cell: NotebookNode) -> Iterator[str]:
         yield f"its grade_id is {graded.get('grade_id')!r}, and should equal its id"
     if cell.cell_type == "markdown":
         yield from _prose_problems(cell.source)
-    if cell.cell_type == "code" and not graded:
-        if len(cell.source.splitlines()) > LONGEST_CODE:
-            yield f"it has more than {LONGEST_CODE} lines"
+    too_long = len(cell.source.splitlines()) > LONGEST_CODE
+    if cell.cell_type == "code" and not graded and too_long:
+        yield f"it has more than {LONGEST_CODE} lines"
 
 
 def _prose_problems(source: str) -> Iterator[str]:

@@ -187,7 +187,9 @@ def diagnose(have: np.ndarray, want: np.ndarray, tolerance: float) -> str:
     if filled.any():
         ratios = have[filled] / want[filled]
         ratio = float(np.median(ratios))
-        if np.allclose(ratios, ratio, rtol=1e-4) and abs(ratio) > 1e-12:
+        slack = _allowance(want, tolerance) * max(1.0, abs(ratio))
+        scaled = np.allclose(have, ratio * want, rtol=1e-4, atol=slack)
+        if scaled and abs(ratio) > 1e-12 and abs(ratio - 1) > 1e-4:
             if abs(ratio) >= 1:
                 return f"All your values are {ratio:.5g} times the expected ones."
             return f"All your values are the expected ones divided by {1 / ratio:.5g}."

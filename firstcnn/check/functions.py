@@ -33,11 +33,19 @@ def call(name: str, function: Callable, *args: Any, **kwargs: Any) -> Any:
     Raises
     ------
     NotAnswered
-        If there is no function, or its body is still the dots.
+        If there is no function, its body is still the dots, or it returns None.
     CheckFailed
         If it is not a function, if it stops with an error, or if it changes
         an array that it was given.
     """
+    result = _run(name, function, args, kwargs)
+    if result is None:
+        raise _nothing(_written(name, args, kwargs))
+    return result
+
+
+def _run(name: str, function: Callable, args: tuple, kwargs: Mapping) -> Any:
+    """Call a student's function as :func:`call` does, and return what it returns, None too."""
     require_answer(name, function)
     if not callable(function):
         fail(f"{name} is {describe(function)}. It should be a function.")
@@ -58,6 +66,11 @@ def call(name: str, function: Callable, *args: Any, **kwargs: Any) -> Any:
     if _changed(args, given[0]) or _changed(kwargs, given[1]):
         fail(f"{written} changes the array it was given. Work on a copy, and return that.")
     return result
+
+
+def _nothing(written: str) -> NotAnswered:
+    message = f"{written} returns None. Are there dots left in it, or is a return missing?"
+    return NotAnswered(message)
 
 
 def function(
@@ -105,7 +118,9 @@ def function(
     for case in cases or ():
         args, kwargs = ((), dict(case)) if isinstance(case, Mapping) else (tuple(case), {})
         expected = like(*copy.deepcopy(args), **copy.deepcopy(kwargs))
-        result = call(name, function, *args, **kwargs)
+        result = _run(name, function, args, kwargs)
+        if result is None and expected is not None and not count:
+            raise _nothing(_written(name, args, kwargs))
         _compare(_written(name, args, kwargs), result, expected, dtype, tolerance, hint)
         count += 1
     if not count:

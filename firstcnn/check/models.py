@@ -352,8 +352,8 @@ def accuracy(
 ) -> None:
     """Check the fraction of images that a model classifies right.
 
-    The way in which the model was compiled does not matter. On the fallback data, from which no accuracy is
-    claimed, :data:`FALLBACK_ACCURACY` is enough.
+    The way in which the model was compiled does not matter. On the fallback
+    data, from which no accuracy is claimed, :data:`FALLBACK_ACCURACY` is enough.
 
     Parameters
     ----------
