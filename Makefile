@@ -67,9 +67,11 @@ ifeq ($(SOUND),)
 	@$(FIND_PYTHON); \
 	echo "Making $(VENV) with $$found, `"$$found" -V 2>&1`"; \
 	rm -rf $(VENV) && "$$found" -m venv $(VENV)
-endif
+	@echo "Installing what requirements.lock names: some 600 MB, a minute or more"
+else
 	@rm -f $(STAMP)
-	@echo "Installing what requirements.lock names (the first time: some 600 MB, a minute or more)"
+	@echo "Bringing $(VENV) up to date with requirements.lock and pyproject.toml"
+endif
 	@$(PIP) --only-binary :all: --require-hashes --requirement requirements.lock
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@printf '%s\n' "$(CURDIR)" > $(STAMP)

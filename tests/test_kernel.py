@@ -126,6 +126,8 @@ def test_an_unmodified_notebook_learns_offline_and_in_silence(run, official_mnis
         "validation_split=0.1)",
         "print(model.predict(x_test[:10, ..., None] / 255, verbose=0).shape)",
         "from firstcnn import data; print(data.source(), data.is_complete())",
+        # TensorFlow also writes when it is at work: here, that its compiler starts.
+        "tf.function(lambda a: a + 1, jit_compile=True)(tf.ones(3))\nimport time; time.sleep(1)",
     )
     assert printed[2] == "(60000, 28, 28) (10000, 28, 28) 9 uint8\n"
     assert printed[6] == "(10, 10)\n"

@@ -1,0 +1,261 @@
+"""Checks on Keras models: every right way passes, and each wrong one is named."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from test_check import message
+
+from firstcnn import check, data
+from firstcnn.check.models import FALLBACK_ACCURACY
+
+WANTED = [
+    check.layer("Conv2D", filters=4, kernel_size=3, activation="relu"),
+    check.layer("Flatten"),
+    check.layer("Dropout", rate=0.25),
+    check.layer("Dense", units=10, activation="softmax"),
+]
+PARAMETERS = 3 * 3 * 4 + 4 + 4 * 36 * 10 + 10
+
+
+def sequential(**changes):
+    settings = {"filters": 4, "kernel_size": 3, "rate": 0.25, "units": 10, "last": "softmax"}
+    settings |= changes
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            layers.Conv2D(settings["filters"], settings["kernel_size"], activation="relu"),
+            layers.Flatten(),
+            layers.Dropout(settings["rate"]),
+            layers.Dense(settings["units"], activation=settings["last"]),
+        ]
+    )
+
+
+def functional():
+    inputs = keras.Input((8, 8, 1))
+    x = layers.ReLU()(layers.Conv2D(4, (3, 3))(inputs))
+    x = layers.Dropout(0.25)(layers.Flatten()(x))
+    return keras.Model(inputs, layers.Softmax()(layers.Dense(10)(x)))
+
+
+def added():
+    model = keras.Sequential()
+    model.add(layers.Input((8, 8, 1)))
+    model.add(layers.Conv2D(4, 3))
+    model.add(layers.Activation("relu"))
+    for layer in (layers.Flatten(), layers.Dropout(0.25), layers.Dense(10, keras.ops.softmax)):
+        model.add(layer)
+    return model
+
+
+def saved_and_loaded(folder):
+    path = folder / "model.keras"
+    sequential().save(path)
+    return keras.saving.load_model(path)
+
+
+def check_all(model):
+    check.model(
+        "model",
+        model,
+        layers=WANTED,
+        input_shape=(8, 8, 1),
+        output_shape=(10,),
+        parameters=PARAMETERS,
+    )
+
+
+@pytest.mark.parametrize("build", [sequential, functional, added])
+def test_every_way_of_building_the_same_network_is_right(build):
+    check_all(build())
+
+
+def test_a_model_that_was_saved_and_loaded_is_the_same_to_a_check(tmp_path):
+    check_all(saved_and_loaded(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (lambda: "model", "It should be a Keras model"),
+        (lambda: layers.Dense(10), "It should be a Keras model"),
+        (
+            lambda: keras.Sequential([layers.Dense(10)]),
+            "does not know its input shape yet. Start it with keras.Input((8, 8, 1))",
+        ),
+        (
+            lambda: sequential(units=20),
+            "Layer 4 of model, a Dense, has units=20. Expected units=10",
+        ),
+        (lambda: sequential(filters=8), "filters=8. Expected filters=4"),
+        (lambda: sequential(kernel_size=(3, 5)), "kernel_size=(3, 5). Expected kernel_size=3"),
+        (lambda: sequential(rate=0.5), "rate=0.5. Expected rate=0.25"),
+        (lambda: sequential(last="relu"), 'activation="relu". Expected activation="softmax"'),
+        (
+            lambda: keras.Sequential([keras.Input((8, 8, 1)), layers.Flatten()]),
+            "Layer 1 of model is a Flatten. Expected a Conv2D",
+        ),
+        (
+            lambda: keras.Sequential(
+                [keras.Input((8, 8, 1)), layers.Conv2D(4, 3, activation="relu")]
+            ),
+            "model has 1 layers: Conv2D. After them a Flatten() is expected",
+        ),
+        (
+            lambda: keras.Sequential([*sequential().layers, layers.Dense(10)]),
+            "more layers than expected at its end: Dense",
+        ),
+        (
+            lambda: keras.Sequential([keras.Input((28, 28, 1)), *sequential().layers[1:2]]),
+            "takes inputs of shape (28, 28, 1). Expected (8, 8, 1)",
+        ),
+    ],
+)
+def test_wrong_models_are_named(model, said):
+    model = model()
+    if getattr(model, "layers", None) and not model.built and len(model.layers) > 1:
+        model.build((None, 8, 8, 1))
+    text = message(
+        check.model, "model", model, layers=WANTED, input_shape=(8, 8, 1), output_shape=(10,)
+    )
+    assert said in text
+
+
+def test_output_shape_and_parameters():
+    model = sequential(units=20)
+    text = message(check.model, "model", model, output_shape=(10,))
+    assert "gives outputs of shape (20,). Expected (10,)" in text
+    assert "Expected 1,490" in message(check.model, "model", model, parameters=PARAMETERS)
+    assert PARAMETERS == 1490
+
+
+LOSSES = [
+    "sparse_categorical_crossentropy",
+    keras.losses.SparseCategoricalCrossentropy(),
+    keras.losses.sparse_categorical_crossentropy,
+]
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=["text", "class", "function"])
+@pytest.mark.parametrize(
+    "optimizer", ["adam", keras.optimizers.Adam, "Adam"], ids=["text", "class", "capital"]
+)
+@pytest.mark.parametrize(
+    "metrics",
+    [["accuracy"], ["acc"], [keras.metrics.SparseCategoricalAccuracy()]],
+    ids=["accuracy", "acc", "class"],
+)
+def test_every_way_of_compiling_alike_is_right(loss, optimizer, metrics):
+    model = sequential()
+    model.compile(optimizer() if isinstance(optimizer, type) else optimizer, loss, metrics=metrics)
+    check.compiled(
+        "model",
+        model,
+        loss="sparse_categorical_crossentropy",
+        from_logits=False,
+        optimizer="adam",
+        learning_rate=0.001,
+        metric="accuracy",
+    )
+
+
+@pytest.mark.parametrize(
+    ("compiled", "said"),
+    [
+        ({}, "is not compiled. Call model.compile"),
+        (
+            {"loss": "categorical_crossentropy"},
+            "has the loss categorical_crossentropy. Expected sparse_categorical_crossentropy",
+        ),
+        ({"loss": "mse"}, "has the loss mean_squared_error"),
+        (
+            {"loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True)},
+            "from_logits=True. Expected False",
+        ),
+        ({"optimizer": "sgd"}, "has the optimizer SGD. Expected adam"),
+        (
+            {"optimizer": keras.optimizers.Adam(0.1)},
+            "has a learning rate of 0.1. Expected 0.001",
+        ),
+        ({"metrics": []}, 'reports no metric. Ask compile for metrics=["accuracy"]'),
+        ({"metrics": ["mae"]}, "reports mae"),
+        ({"metrics": [keras.metrics.Accuracy(name="exact")]}, "reports exact"),
+    ],
+)
+def test_wrong_compilations_are_named(compiled, said):
+    model = sequential()
+    right = {"optimizer": "adam", "loss": LOSSES[0], "metrics": ["accuracy"]}
+    if compiled:
+        model.compile(**(right | compiled))
+    text = message(
+        check.compiled,
+        "model",
+        model,
+        loss="sparse_categorical_crossentropy",
+        from_logits=False,
+        optimizer="adam",
+        learning_rate=0.001,
+        metric="accuracy",
+    )
+    assert said in text
+
+
+def perfect(classes=10, spoil=0.0):
+    """A model that reads its answer off the image, and spoils a share of its images."""
+    inputs = keras.Input((classes,))
+    return keras.Model(inputs, layers.Identity()(inputs))
+
+
+def images(labels, wrong):
+    x = np.eye(10, dtype=np.float32)[labels]
+    x[:wrong] = np.roll(x[:wrong], 1, axis=1)
+    return x
+
+
+LABELS = np.tile(np.arange(10), 10)
+
+
+def test_accuracy_counts_right_answers(capsys, monkeypatch):
+    monkeypatch.setattr(data, "is_complete", lambda: True)
+    check.accuracy("model", perfect(), images(LABELS, 2), LABELS, at_least=0.98)
+    assert capsys.readouterr().out == "Correct: model is right on 98.0% of 100 images.\n"
+    text = message(check.accuracy, "model", perfect(), images(LABELS, 3), LABELS, at_least=0.98)
+    assert "model is right on 97.00% of 100 images. Expected 98.00% or more" in text
+
+
+def test_the_fallback_data_asks_for_less_but_not_for_nothing(monkeypatch):
+    monkeypatch.setattr(data, "is_complete", lambda: False)
+    share = round((1 - FALLBACK_ACCURACY) * 100)
+    check.accuracy("model", perfect(), images(LABELS, share), LABELS, at_least=0.98)
+    message(check.accuracy, "model", perfect(), images(LABELS, share + 1), LABELS, at_least=0.98)
+
+
+def test_accuracy_names_what_does_not_fit():
+    x = images(LABELS, 0)
+    text = message(check.accuracy, "model", sequential(), x, LABELS, at_least=0.9)
+    assert "takes inputs of shape (8, 8, 1), and the images have shape (10,)" in text
+    text = message(check.accuracy, "model", perfect(), x * np.nan, LABELS, at_least=0.9)
+    assert "predicts nan" in text
+    inputs = keras.Input((10,))
+    pixels = keras.Model(inputs, layers.Reshape((5, 2))(inputs))
+    text = message(check.accuracy, "model", pixels, x, LABELS, at_least=0.9)
+    assert "gives outputs of shape (100, 5, 2). Expected (100, 10)" in text
+
+
+def test_histories_of_both_kinds():
+    record = {"loss": [2.0, 1.0], "val_loss": [2.0, 1.5]}
+    history = keras.callbacks.History()
+    history.history = record
+    for one in (record, history):
+        check.history("history", one, epochs=2, keys=("loss", "val_loss"))
+    for value, said in [
+        (sequential(), "Keep what history = model.fit(...) returns"),
+        ([1.0], "Keep what history = model.fit(...) returns"),
+        ({}, "history is empty"),
+        ({"loss": [1.0]}, 'but not "val_loss". Give fit validation data'),
+        ({"val_loss": [1.0]}, 'but not "loss". Ask compile for it'),
+        ({"loss": [1.0], "val_loss": [1.0]}, "history covers 1 epochs. Expected 2"),
+    ]:
+        text = message(check.history, "history", value, epochs=2, keys=("loss", "val_loss"))
+        assert said in text
