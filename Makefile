@@ -84,7 +84,7 @@ define WHICH_DATA
 import sys
 sys.tracebacklimit = 0
 from firstcnn import data
-print(f"{data.describe()} From {data.source()}.")
+print(f"{data.describe()} ({data.source()})")
 endef
 export WHICH_DATA
 
@@ -108,7 +108,7 @@ ifneq ($(PORT),)
 	    echo "Port $(PORT) is taken, or is not one to use. Try another: make lab PORT=8891" >&2; exit 1; }
 endif
 	@$(BIN)/firstcnn build --missing
-	@$(BIN)/python -c "$$WHICH_DATA" || true
+	@TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -c "$$WHICH_DATA" || true
 	@cd "$(ROOT)" && exec $(LAB)
 
 test: $(STAMP)  ## check everything: style, that the notebooks are current, all tests

@@ -120,9 +120,22 @@ def _cell_problems(cell: NotebookNode) -> Iterator[str]:
         yield f"its grade_id is {graded.get('grade_id')!r}, and should equal its id"
     if cell.cell_type == "markdown":
         yield from _prose_problems(cell.source)
+    else:
+        yield from _keras_problems(cell.source)
     too_long = len(cell.source.splitlines()) > LONGEST_CODE
     if cell.cell_type == "code" and not graded and too_long:
         yield f"it has more than {LONGEST_CODE} lines"
+
+
+def _keras_problems(source: str) -> Iterator[str]:
+    """Refuse progress bars: their control characters fill a notebook, and never twice alike."""
+    for node in ast.walk(ast.parse(source)):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+            continue
+        if node.func.attr in ("fit", "evaluate", "predict"):
+            verbose = {one.arg: one.value for one in node.keywords}.get("verbose")
+            if getattr(verbose, "value", None) not in (0, 2):
+                yield f"{node.func.attr} draws a progress bar; give it verbose=0 or verbose=2"
 
 
 def _prose_problems(source: str) -> Iterator[str]:

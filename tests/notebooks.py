@@ -16,10 +16,7 @@ LESSONS = sorted(path.stem for path in ROOT.glob("source/*/*.ipynb"))
 
 def cell(kind: str, cell_id: str, source: str, points: int = 0) -> nbformat.NotebookNode:
     """Return one cell: ``md``, ``code``, ``answer`` or ``check``."""
-    if kind == "md":
-        made = new_markdown_cell(source)
-    else:
-        made = new_code_cell(source)
+    made = new_markdown_cell(source) if kind == "md" else new_code_cell(source)
     made["id"] = cell_id
     if kind in ("answer", "check"):
         made.metadata["nbgrader"] = {

@@ -140,7 +140,7 @@ def test_missing_and_left_over_notebooks_are_found(restored):
     ("code", "said"),
     [
         ("1 / 0", "cell bad of the solution raises"),
-        ("import sys\nprint('warning', file=sys.stderr)", "cell bad of the solution writes to stderr"),
+        ("import sys\nprint('x', file=sys.stderr)", "cell bad of the solution writes to stderr"),
         ("import os\nos.write(2, b'native code')", "cell bad of the solution writes to stderr"),
     ],
 )  # fmt: skip
@@ -161,7 +161,7 @@ def test_an_unclosed_solution_is_refused_with_its_lesson(tmp_path):
 
 
 def test_unknown_lessons_and_folders_are_named(built, tmp_path):
-    with pytest.raises(CourseError, match="There is no lesson 'two'.*one_lesson"):
+    with pytest.raises(CourseError, match=r"There is no lesson 'two'.*one_lesson"):
         course.build(built, ["two"])
     with pytest.raises(CourseError, match="not inside a checkout"):
         course.find_root(tmp_path)

@@ -117,6 +117,8 @@ def broken_notebooks():
         "unknown metadata: skip-execution",
     )
     yield "long", lesson(cell("code", "long", "x = 1\n" * 16)), "more than 15 lines"
+    yield "bar", lesson(cell("code", "bar", "model.fit(x, y)")), "fit draws a progress bar"
+    yield "bar-1", lesson(cell("code", "bar", "model.predict(x, verbose=1)")), "predict draws"
     yield "id-apart", changed(nbgrader("grade_id", "other")), "should equal its id"
     yield "points", changed(nbgrader("points", 5)), "worth 14 points, not 10"
     yield "too-few", changed(lambda c: c.__delitem__(slice(1, 3))), "it has 3 exercises"
@@ -172,7 +174,7 @@ def test_every_rule_can_be_broken(tmp_path, notebook, said):
 
 def test_the_small_lesson_of_these_tests_keeps_every_rule(tmp_path):
     path = tmp_path / "whole.ipynb"
-    path.write_text(canonical(lesson()))
+    path.write_text(canonical(lesson(cell("code", "quiet", "model.fit(x, y, verbose=2)"))))
     assert problems(path) == []
 
 

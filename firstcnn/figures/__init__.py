@@ -14,9 +14,11 @@ from firstcnn.figures.dataset import (
     split_bar,
 )
 from firstcnn.figures.display import show
+from firstcnn.figures.experiments import comparison
 from firstcnn.figures.network import maps_by_layer, network, relu
 
 __all__ = [
+    "comparison",
     "convolution_step",
     "digit_grid",
     "feature_maps",
