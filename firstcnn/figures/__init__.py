@@ -16,14 +16,19 @@ from firstcnn.figures.dataset import (
 from firstcnn.figures.display import show
 from firstcnn.figures.experiments import comparison
 from firstcnn.figures.network import maps_by_layer, network, relu
+from firstcnn.figures.training import curves, descent, learning_curves, loss_panels
 
 __all__ = [
     "comparison",
     "convolution_step",
+    "curves",
+    "descent",
     "digit_grid",
     "feature_maps",
     "intensities",
     "label_shares",
+    "learning_curves",
+    "loss_panels",
     "maps_by_layer",
     "mean_digits",
     "network",
