@@ -84,7 +84,7 @@ define WHICH_DATA
 import sys
 sys.tracebacklimit = 0
 from firstcnn import data
-print(f"{data.describe().rstrip(chr(46))}, from {data.source()}.")
+print(f"{data.describe().rstrip('.')}, from {data.source()}.")
 endef
 export WHICH_DATA
 
@@ -115,7 +115,7 @@ test: $(STAMP)  ## check everything: style, that the notebooks are current, all 
 	@$(call STEP,ruff check,$(BIN)/ruff check .)
 	@$(call STEP,ruff format,$(BIN)/ruff format --check .)
 	@$(call STEP,firstcnn verify,$(BIN)/firstcnn verify)
-	@$(call STEP,pytest,$(BIN)/python -m pytest)
+	@echo "== pytest"; $(BIN)/python -m pytest
 
 STEP = echo "== $(1)"; $(2) || { echo "make test stopped at: $(1)" >&2; exit 1; }
 

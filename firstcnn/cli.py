@@ -39,10 +39,9 @@ def build(
             return
     with console.status("building") as status:
 
-        def on_start(lesson: str, what: str) -> None:
-            doing = "solving and executing" if what == "solutions" else "making"
-            status.update(f"{chosen.index(lesson) + 1} of {len(chosen)}: {doing} {what}/{lesson}")
-            console.print(f"{doing} {what}/{lesson}")
+        def on_start(lesson: str) -> None:
+            status.update(f"{chosen.index(lesson) + 1} of {len(chosen)}: {lesson}")
+            console.print(f"making, solving and executing {lesson}")
 
         courses.build(checkout, chosen, on_start=on_start)
 

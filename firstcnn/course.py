@@ -105,7 +105,7 @@ def build(
     course: Course,
     lessons: Iterable[str] | None = None,
     *,
-    on_start: Callable[[str, str], None] = lambda lesson, what: None,
+    on_start: Callable[[str], None] = lambda lesson: None,
 ) -> None:
     """Make ``course/`` and ``solutions/`` of some lessons, or of all.
 
@@ -116,7 +116,7 @@ def build(
     lessons : iterable of str, optional
         Their names.
     on_start : callable, optional
-        Called with the lesson and the folder about to be made.
+        Called with each lesson before it is made.
 
     Raises
     ------
@@ -125,13 +125,12 @@ def build(
         What was committed for that lesson is then left as it was.
     """
     for lesson in course.choose(lessons):
-        on_start(lesson, "course")
-        with _generated(course, [lesson], "course") as made:
-            _replace(made / lesson, course.release(lesson).parent)
-        on_start(lesson, "solutions")
-        with _generated(course, [lesson], "solutions") as made:
-            _refuse_errors(lesson, read(made / lesson / f"{lesson}.ipynb"))
-            _replace(made / lesson, course.solution(lesson).parent)
+        on_start(lesson)
+        with _generated(course, [lesson]) as made:
+            solution = made / "solutions" / lesson
+            _refuse_errors(lesson, read(solution / f"{lesson}.ipynb"))
+            _replace(made / "course" / lesson, course.release(lesson).parent)
+            _replace(solution, course.solution(lesson).parent)
 
 
 def verify(course: Course, lessons: Iterable[str] | None = None) -> list[str]:
@@ -151,14 +150,11 @@ def verify(course: Course, lessons: Iterable[str] | None = None) -> list[str]:
     """
     chosen = course.choose(lessons)
     found = []
-    with _generated(course, chosen, "course") as made:
+    with _generated(course, chosen, execute=False) as made:
         for lesson in chosen:
-            found += _differences(course.root, made / lesson, course.release(lesson).parent)
-    with _generated(course, chosen, "solutions", execute=False) as made:
-        for lesson in chosen:
-            found += _differences(
-                course.root, made / lesson, course.solution(lesson).parent, outputs=False
-            )
+            released, solved = course.release(lesson).parent, course.solution(lesson).parent
+            found += _differences(course.root, made / "course" / lesson, released)
+            found += _differences(course.root, made / "solutions" / lesson, solved, outputs=False)
     if lessons is None or not list(lessons):
         for kind in ("course", "solutions"):
             for folder in sorted((course.root / kind).glob("*/")):
@@ -168,10 +164,8 @@ def verify(course: Course, lessons: Iterable[str] | None = None) -> list[str]:
 
 
 @contextlib.contextmanager
-def _generated(
-    course: Course, lessons: Sequence[str], kind: str, *, execute: bool = True
-) -> Iterator[Path]:
-    """Have nbgrader make one kind of notebooks in a temporary folder."""
+def _generated(course: Course, lessons: Sequence[str], *, execute: bool = True) -> Iterator[Path]:
+    """Have nbgrader make ``course/`` and ``solutions/`` in a temporary folder."""
     from nbgrader.converters import GenerateAssignment, GenerateSolution
     from nbgrader.coursedir import CourseDirectory
     from nbgrader.preprocessors import Execute
@@ -191,12 +185,12 @@ def _generated(
             ]
         with _environment_on_path():
             for lesson in lessons:
-                for step in [GenerateAssignment, GenerateSolution][: 1 + (kind == "solutions")]:
+                for step in (GenerateAssignment, GenerateSolution):
                     config.CourseDirectory.assignment_id = lesson
                     converter = step(coursedir=CourseDirectory(config=config), config=config)
                     converter.log.handlers, converter.log.propagate = [], False
                     _expect_success(lesson, capture_log(converter))
-        yield Path(temporary, kind)
+        yield Path(temporary)
 
 
 @contextlib.contextmanager

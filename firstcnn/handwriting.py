@@ -180,7 +180,7 @@ def _pixels(picture: Image.Image) -> np.ndarray:
         if picture.mode != "L" or clear:
             picture = picture.convert("RGBA" if clear else "RGB")
         return np.asarray(picture.reduce(factor) if factor > 1 else picture)
-    except OSError:
+    except Exception:  # a damaged picture, or a colour space that Pillow cannot convert
         raise PictureError(
             "The picture is damaged: save it again, as PNG or JPEG, and try again."
         ) from None
@@ -231,11 +231,15 @@ def _shrink(array: np.ndarray, side: int = MAX_SIDE) -> np.ndarray:
 
 
 def _blocks(array: np.ndarray, k: int, reduce) -> np.ndarray:
-    """Reduce each k x k block of the first two axes; the edge is repeated to fill the last."""
-    height, width = array.shape[:2]
-    fill = [(0, -height % k), (0, -width % k)] + [(0, 0)] * (array.ndim - 2)
-    array = np.pad(array, fill, mode="edge")
-    shape = (array.shape[0] // k, k, array.shape[1] // k, k, *array.shape[2:])
+    """Reduce each k x k block of the first two axes; the edge is repeated to fill the last.
+
+    An axis shorter than k becomes one block: padding it to k would let a picture of one row
+    and millions of columns ask for any amount of memory.
+    """
+    down, across = (min(k, n) for n in array.shape[:2])
+    fill = [(0, -array.shape[0] % down), (0, -array.shape[1] % across)]
+    array = np.pad(array, fill + [(0, 0)] * (array.ndim - 2), mode="edge")
+    shape = (array.shape[0] // down, down, array.shape[1] // across, across, *array.shape[2:])
     return reduce(array.reshape(shape), axis=(1, 3))
 
 
@@ -350,16 +354,14 @@ def _paper(grey: np.ndarray, dark_ink: bool) -> tuple[np.ndarray | float, bool]:
 
 def _quiet(strength: np.ndarray) -> tuple[float, np.ndarray]:
     """Smooth a noisy picture a little; return the noise that is left, and the picture."""
-    noise = _noise(strength)
+    noise, smooth = _noise(strength), strength
     for sigma in (1.0, 1.5, 2.5):
-        if min(strength.shape) < 40 * sigma or noise < 0.06 * _level(strength):
+        if min(strength.shape) < 40 * sigma or noise < 0.06 * _level(smooth):
             break
-        smoother = ndimage.gaussian_filter(strength, sigma, mode="nearest")
-        # A median over paper and little ink: the noise that is left, and slow waves.
-        noise = 1.4826 * float(np.median(np.abs(smoother - np.median(smoother))))
-        strength, before = smoother, strength
-        del before
-    return noise, strength
+        smooth = ndimage.gaussian_filter(smooth, sigma, mode="nearest")
+        # Most pixels are paper, so the median deviation is the paper's.
+        noise = 1.4826 * float(np.median(np.abs(smooth - np.median(smooth))))
+    return noise, smooth
 
 
 def _noise(values: np.ndarray) -> float:
@@ -600,11 +602,11 @@ def normalise_stroke(
     fine = 8 * box  # eight pixels to one of the box
     side = max(strokes.shape)
     if side < fine:
-        shape = [max(1, round(n * fine / side)) for n in strokes.shape]
-        large = _resize(np.pad(strokes, 2), [s * 1 for s in _padded(strokes.shape, shape, 2)])
-        mask = large > 0.5
+        shape = [round((n + 4) * fine / side) for n in strokes.shape]
+        large = _resize(np.pad(strokes, 2), shape)
+        mask = large > 0.5 * large.max()
     else:
-        mask = strokes > 0.5
+        mask = strokes > 0.5 * strokes.max()
         k = side // (2 * fine)
         if k > 1:  # any ink makes a block ink: a hairline must not fade
             mask = _blocks(mask, k, np.any)
@@ -626,11 +628,6 @@ def normalise_stroke(
     distance = ndimage.distance_transform_edt(~mask) - inner  # negative in ink, never 0
     distance -= 0.5 * np.sign(distance)
     return crop(np.clip(0.5 + r - distance, 0, 1).astype(np.float32))
-
-
-def _padded(before, after, pad: int) -> list[int]:
-    """The shape after resizing when `pad` pixels were added on each side before."""
-    return [round((b + 2 * pad) * a / b) for b, a in zip(before, after, strict=True)]
 
 
 # --- step 6: the box ---------------------------------------------------------------------------
@@ -840,7 +837,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for picture in options.pictures:
         try:
             reading = read(picture, model)
-        except PictureError as error:
+        except ValueError as error:  # the picture's fault, or the model's
             print(f"{picture}: {error}")
             status = 1
         else:
@@ -857,7 +854,8 @@ def _load(path: str):
     try:
         return keras.saving.load_model(path, compile=False)
     except Exception as error:
-        raise PictureError(f"{path!r} is not a Keras model: {error}") from None
+        reason = str(error).strip().partition("\n")[0]
+        raise PictureError(f"{path!r} is not a Keras model: {reason}") from None
 
 
 if __name__ == "__main__":

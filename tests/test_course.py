@@ -150,7 +150,7 @@ def test_a_solution_that_raises_or_writes_to_stderr_is_refused(tmp_path, code, s
     root = write_course(tmp_path / "checkout", bad_lesson=lesson(cell("code", "bad", code)))
     with pytest.raises(CourseError, match=said):
         course.build(Course(root))
-    assert not Course(root).solution("bad_lesson").exists()
+    assert not Course(root).release("bad_lesson").exists()
 
 
 def test_an_unclosed_solution_is_refused_with_its_lesson(tmp_path):
@@ -175,8 +175,8 @@ def test_stubs_of_every_form(tmp_path):
         "c = 0\n### BEGIN SOLUTION: c = [...]\nc = [1]\n### END SOLUTION"
     )
     root = write_course(tmp_path / "checkout", stubs=lesson(cell("answer", "stub-answer", source)))
-    with course._generated(Course(root), ["stubs"], "course") as made:
-        released = cells(made / "stubs" / "stubs.ipynb")["stub-answer"].source
+    with course._generated(Course(root), ["stubs"], execute=False) as made:
+        released = cells(made / "course" / "stubs" / "stubs.ipynb")["stub-answer"].source
     assert released == "a = ...\nb = ...\ndef f():\n    ...  # your code here\nc = 0\nc = [...]"
 
 
