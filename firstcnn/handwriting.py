@@ -31,6 +31,7 @@ References
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import warnings
@@ -122,7 +123,9 @@ def to_grey(image) -> np.ndarray:
         except (OSError, ValueError):
             ordinary = False
         if not ordinary:
-            raise PictureError(f"There is no file {str(path)!r}: check its name and its folder.")
+            raise PictureError(
+                f"There is no file {str(path)[-80:]!r}: check its name and its folder."
+            )
         return _grey_of_file(path, path.name)
     if hasattr(image, "read"):
         return _grey_of_file(image, "This file")
@@ -347,9 +350,18 @@ def _paper(grey: np.ndarray, dark_ink: bool) -> tuple[np.ndarray | float, bool]:
     small = ndimage.median_filter(small, 3, mode="nearest")
     window = max(3, int(0.35 * min(small.shape))) | 1
     fill = ndimage.grey_closing if dark_ink else ndimage.grey_opening
-    small = fill(small, window, mode="reflect")
+    # At the picture's edge a slope would look like ink: take it out first, and put it back.
+    slopes = [_slope(small), _slope(small.T)]
+    plane = np.add.outer(*(k * np.arange(n) for k, n in zip(slopes, small.shape, strict=True)))
+    small = fill(small - plane, window, mode="reflect") + plane
     small = ndimage.gaussian_filter(small, 1.5, mode="nearest")
     return _resize(small, grey.shape, Image.Resampling.BILINEAR), False
+
+
+def _slope(grey: np.ndarray) -> float:
+    """How much brighter the picture becomes from one row to the next, typically."""
+    half = len(grey) // 2
+    return float(np.median(grey[half : 2 * half] - grey[:half])) / half
 
 
 def _quiet(strength: np.ndarray) -> tuple[float, np.ndarray]:
@@ -421,6 +433,10 @@ def one_digit(strokes: np.ndarray) -> np.ndarray:
         raise NoDigit("The ink is only a speck: draw the digit larger and try again.")
     if side[main] < 0.15 * max(mask.shape) and area[real].sum() > 12 * area[main]:
         raise NoDigit("There is only noise in the picture: draw one digit in thicker strokes.")
+    body = labels == main + 1
+    fills = side[main] >= 0.9 * max(mask.shape) and area[main] > 0.4 * mask.size
+    if fills and ndimage.label(~body)[1] > 20:  # a sponge
+        raise NoDigit("There is only noise in the picture: draw one digit in thicker strokes.")
     gap = _gaps(boxes, main)
     keep = real & (
         ((side >= 0.18 * side[main]) & (area >= 0.02 * area[main]) & (gap <= 0.35 * side[main]))
@@ -469,22 +485,22 @@ def _without_rules(mask: np.ndarray, axis: int) -> np.ndarray:
         return mask
     run = max(8, width // 24)
     runs = ndimage.binary_opening(turned, np.ones((1, run)))
-    labels, count = ndimage.label(runs, np.ones((3, 3)))
+    columns_of_ink, _ = ndimage.label(turned, [[0, 1, 0]] * 3)
+    depth = np.bincount(columns_of_ink.ravel())[columns_of_ink]  # how tall the ink is at a pixel
+    labels, _ = ndimage.label(runs, np.ones((3, 3)))
     rules, thickness = np.zeros_like(turned), []
-    for number, (rows, columns) in enumerate(ndimage.find_objects(labels), 1):
-        if columns.stop - columns.start < 0.9 * width:
+    for number, box in enumerate(ndimage.find_objects(labels), 1):
+        line = labels[box] == number
+        if line.shape[1] < 0.9 * width or line.any(0).mean() < 0.8:
             continue
-        line = labels[rows, columns] == number
-        depth = line.sum(0)
-        typical = np.median(depth[depth > 0])
-        if typical > height / 25 or line.any(0).mean() < 0.8:
+        thinnest = np.where(line, depth[box], height).min(0)
+        typical = float(np.median(thinnest[line.any(0)]))
+        if typical > height / 25:
             continue
-        # Where the line is thick, or ink goes on above or below it, the digit crosses it.
-        full = turned[rows, columns] & line
-        around = turned[max(rows.start - 2, 0) : rows.stop + 2, columns]
-        crossed = around.sum(0) > 1.5 * typical + 1
-        rules[rows, columns] |= full & ~crossed
-        thickness.append(typical)
+        thin = line & (depth[box] <= 1.5 * typical + 1)  # elsewhere the digit crosses the line
+        rules[box] |= thin
+        lines = round(thin.sum() / (typical * width))  # a digit can tie several together
+        thickness += [typical] * max(1, lines)
     if not thickness:
         return mask
     rest = turned & ~rules
@@ -740,8 +756,35 @@ def prepare(image) -> np.ndarray:
     PictureError
         If the picture cannot be opened or used.
     """
-    strokes = crop(one_digit(ink(to_grey(image))))
+    grey = to_grey(image)
+    strokes = ink(grey)
+    inside = _panel(strokes)
+    if inside is not None:
+        with contextlib.suppress(NoDigit):  # nothing in it: an angular 0?
+            strokes = ink(grey[inside])
+    strokes = crop(one_digit(strokes))
+    if stroke_width(strokes) > 0.5 * max(strokes.shape):
+        raise NoDigit("The ink is one solid patch: crop the picture to the digit and try again.")
     return centre_by_mass(fit_box(normalise_stroke(strokes)))
+
+
+def _panel(strokes: np.ndarray) -> tuple[slice, slice] | None:
+    """Where the inside is of a sheet on a table, or of a box on a form, if that is the ink."""
+    labels, count = ndimage.label(strokes > 0.5, np.ones((3, 3)))
+    if count == 0:
+        return None
+    boxes = ndimage.find_objects(labels)
+    spans = [(rows.stop - rows.start) * (columns.stop - columns.start) for rows, columns in boxes]
+    number = int(np.argmax(spans))
+    own = labels[boxes[number]] == number + 1
+    if min(own.shape) < max(48, 0.6 * max(own.shape)):
+        return None
+    rim = max(own.shape) // 16
+    edges = (own[:rim].any(0), own[-rim:].any(0), own[:, :rim].any(1), own[:, -rim:].any(1))
+    if min(edge.mean() for edge in edges) < 0.85:  # a digit is not a rectangle
+        return None
+    rows, columns = boxes[number]
+    return slice(rows.start + rim, rows.stop - rim), slice(columns.start + rim, columns.stop - rim)
 
 
 @dataclass(frozen=True, eq=False)

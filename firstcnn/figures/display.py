@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 
 import matplotlib.pyplot as plt
@@ -16,8 +17,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 def show(alt: str, figure: Figure | None = None, *, dpi: int = 80) -> None:
     """Show a figure, with a text alternative for those who cannot see it.
 
-    The text is the picture's ``alt`` in exported pages, and what a reader gets
-    wherever the picture itself is not shown.
+    The text is the picture's ``alt`` in exported pages. JupyterLab has no ``alt``
+    for the pictures that code draws, so the text also stands folded below it.
 
     Parameters
     ----------
@@ -47,3 +48,5 @@ def show(alt: str, figure: Figure | None = None, *, dpi: int = 80) -> None:
         metadata={"image/png": {"alt": alt}},
         raw=True,
     )
+    folded = f"<details><summary>This figure in words</summary>{html.escape(alt)}</details>"
+    display({"text/html": folded, "text/plain": ""}, raw=True)
