@@ -259,3 +259,25 @@ def test_histories_of_both_kinds():
     ]:
         text = message(check.history, "history", value, epochs=2, keys=("loss", "val_loss"))
         assert said in text
+
+
+def test_outputs_are_those_of_predict_for_every_batch():
+    x = np.random.default_rng(0).normal(size=(1100, 8, 8, 1)).astype("float32")
+    model = sequential()
+    have = check.outputs("model", model, x)
+    assert have.shape == (1100, 10)
+    np.testing.assert_allclose(have, model.predict(x, verbose=0), atol=1e-6)
+
+
+def test_outputs_are_silent_for_a_model_with_listed_inputs_and_for_many_models(capfd, recwarn):
+    x = np.zeros((4, 10), "float32")
+    for _ in range(8):
+        inputs = keras.Input((10,))
+        check.outputs("model", keras.Model([inputs], layers.Dense(3)(inputs)), x)
+    assert capfd.readouterr().err == ""
+    assert [one for one in recwarn if issubclass(one.category, UserWarning)] == []
+
+
+def test_a_model_check_may_name_what_it_proves(capsys):
+    check.model("model", sequential(), output_shape=(10,), what="has ten outputs")
+    assert capsys.readouterr().out == "Correct: model has ten outputs.\n"
