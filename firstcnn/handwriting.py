@@ -360,8 +360,8 @@ def _paper(grey: np.ndarray, dark_ink: bool) -> tuple[np.ndarray | float, bool]:
 
 def _slope(grey: np.ndarray) -> float:
     """How much brighter the picture becomes from one row to the next, typically."""
-    half = len(grey) // 2
-    return float(np.median(grey[half : 2 * half] - grey[:half])) / half
+    step = max(1, len(grey) // 20)  # short, so that few pairs lie across a shadow's edge
+    return float(np.median(grey[step:] - grey[:-step])) / step
 
 
 def _quiet(strength: np.ndarray) -> tuple[float, np.ndarray]:

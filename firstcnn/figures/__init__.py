@@ -14,12 +14,21 @@ from firstcnn.figures.dataset import (
     split_bar,
 )
 from firstcnn.figures.display import show
+from firstcnn.figures.evaluation import (
+    confusion_matrix,
+    mistakes,
+    per_digit,
+    probabilities,
+    reliability,
+)
 from firstcnn.figures.experiments import comparison
 from firstcnn.figures.network import maps_by_layer, network, relu
+from firstcnn.figures.strokes import ladder, shrunk, steps
 from firstcnn.figures.training import curves, descent, learning_curves, loss_panels
 
 __all__ = [
     "comparison",
+    "confusion_matrix",
     "convolution_step",
     "curves",
     "descent",
@@ -27,13 +36,20 @@ __all__ = [
     "feature_maps",
     "intensities",
     "label_shares",
+    "ladder",
     "learning_curves",
     "loss_panels",
     "maps_by_layer",
     "mean_digits",
+    "mistakes",
     "network",
+    "per_digit",
     "pixel_table",
+    "probabilities",
+    "reliability",
     "relu",
     "show",
+    "shrunk",
     "split_bar",
+    "steps",
 ]

@@ -7,7 +7,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
 from firstcnn.figures.display import COLOURS, show
 
@@ -35,6 +35,7 @@ def learning_curves(history: Any, title: str = "Learning curves", seen: str = ""
     """
     record = _record(history)
     measures = [key for key in record if not key.startswith("val_") and key != "learning_rate"]
+    measures.sort(key=lambda measure: measure != "loss")
     figure, axes = plt.subplots(
         1, len(measures), figsize=(5.5 * len(measures), 3.8), layout="constrained", squeeze=False
     )
@@ -137,10 +138,15 @@ def curves(
         )
     if log:
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
-    axes.legend()
-    show(f"{title}: {ylabel} by {xlabel}, for {', '.join(series)}. {seen}".strip(), figure)
+    if len(series) > 1:
+        axes.legend()
+    lines = f", a line each for {', '.join(series)}" if len(series) > 1 else ""
+    show(f"{title}: {ylabel} by {xlabel}{lines}. {seen}".strip(), figure)
 
 
 def descent(
@@ -182,11 +188,7 @@ def descent(
         one.plot(path, loss(path), color=COLOURS[1], marker="o", linewidth=1)
         one.plot(path[0], loss(path[:1])[0], color=COLOURS[0], marker="s", markersize=10)
         one.annotate(
-            "start",
-            (path[0], loss(path[:1])[0]),
-            xytext=(-12, 6),
-            ha="right",
-            textcoords="offset points",
+            "start", (path[0], loss(path[:1])[0]), xytext=(10, -10), textcoords="offset points"
         )
         one.set(title=name, xlabel="weight w")
     axes[0, 0].set_ylabel("loss")
