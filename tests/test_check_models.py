@@ -160,6 +160,34 @@ def test_every_way_of_compiling_alike_is_right(loss, optimizer, metrics):
     )
 
 
+SEALED = "categorical_crossentropy from logits"
+
+
+def test_a_sealed_loss_is_recognised_with_its_from_logits(capsys):
+    model = sequential()
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    model.compile("adam", loss, metrics=["categorical_accuracy"])
+    check.compiled("model", model, loss=check.sealed(check.seal(SEALED)), metric="accuracy")
+    assert "Correct: the loss of model is right." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [
+        ("categorical_crossentropy", "is 'categorical_crossentropy'. It takes probabilities."),
+        ("mse", "is 'mean_squared_error', and that is not it."),
+    ],
+)
+def test_a_loss_other_than_the_sealed_one_is_named_but_the_right_one_is_not(loss, said):
+    model = sequential()
+    model.compile("adam", loss)
+    slips = {check.sealed(check.seal("categorical_crossentropy")): "It takes probabilities."}
+    sealed = check.sealed(check.seal(SEALED))
+    text = message(check.compiled, "model", model, loss=sealed, slips=slips)
+    assert f"the loss of model {said}" in text
+    assert "from logits" not in text
+
+
 @pytest.mark.parametrize(
     ("compiled", "said"),
     [

@@ -92,7 +92,7 @@ def shrunk(
         one.set_ylabel(f"{name}\n{pictures.shape[1]} x {pictures.shape[2]}\nrow")
     figure.suptitle(title)
     figure.tight_layout()
-    mean = [int(round(100 * part)) for part in ((sheets > 127).mean(), (small > 0.5).mean())]
+    mean = [round(100 * float(part)) for part in ((sheets > 127).mean(), (small > 0.5).mean())]
     show(
         f"{title}: {len(sheets)} pictures of {sheets.shape[1]} x {sheets.shape[2]} pixels, "
         f"{mean[0]} % of them light; below each the same {below}, "
