@@ -897,7 +897,7 @@ def _load(path: str):
     try:
         return keras.saving.load_model(path, compile=False)
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0]
+        reason = str(error).strip().partition("\n")[0].partition(". ")[0][:150]
         raise PictureError(f"{path!r} is not a Keras model: {reason}") from None
 
 

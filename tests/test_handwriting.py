@@ -1,7 +1,9 @@
+import gzip
 import io
 import os
 import subprocess
 import sys
+import tracemalloc
 import warnings
 from pathlib import Path
 
@@ -401,6 +403,16 @@ def test_damaged_file(form, five, tmp_path):
         hw.prepare(picture)
 
 
+def test_one_row_of_many_columns_takes_little_memory():
+    row = np.zeros((1, 300_000), np.uint8)
+    tracemalloc.start()
+    with pytest.raises(hw.NoDigit):
+        hw.prepare(row)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50_000_000
+
+
 def test_random_arrays_never_break_it():
     generator = np.random.default_rng(0)
     for shape in [(1, 1), (1, 50), (2, 3), (5, 5), (47, 300), (300, 47), (100, 100), (1, 5000)]:
@@ -516,8 +528,6 @@ def test_centre_by_mass_cuts_off_what_does_not_fit():
 
 
 def test_mnist_images_stay_as_they_are(official_mnist):
-    import gzip
-
     path = next(Path(official_mnist).glob("t10k-images*"))
     data = path.read_bytes()
     data = gzip.decompress(data) if path.suffix == ".gz" else data
@@ -582,6 +592,7 @@ def test_read_takes_logits(five):
     assert reading.digit == 7
     assert reading.probabilities[7] == pytest.approx(1 / (1 + np.exp(-1)))
     assert hw.read(five, Model(scores(d7=-1, d1=-9))).probabilities.sum() == pytest.approx(1)
+    assert hw.read(five, Model(scores(d7=2, d1=-1))).probabilities.min() > 0  # they sum to 1
 
 
 def test_read_takes_a_plain_function(five):

@@ -38,6 +38,7 @@ def steps(pictures: Mapping[str, np.ndarray], title: str, *, mark_centre: bool =
         one.imshow(picture, cmap="gray", vmin=0, vmax=1)
         one.set_title(f"{name}\n{rows} x {columns}", fontsize=11)
         one.set_xlabel("column")
+        one.locator_params(integer=True)
         words = f"{name}, {rows} x {columns} pixels, mean intensity {picture.mean():.2f}"
         if mark_centre:
             down, across = (
