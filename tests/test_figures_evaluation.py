@@ -105,7 +105,7 @@ def test_probabilities_wants_one_title_for_each(pictures, titles):
 def test_reliability_tells_claim_and_truth(shown):
     figures.reliability(LABELS, CHANCES, bins=2)
     text = words(shown)
-    assert "79 % claimed, 50 % right (6 pictures)" in text
+    assert "79 % claimed, 50 % right (of 6)" in text
 
 
 def test_reliability_wants_an_answer_for_each_label():

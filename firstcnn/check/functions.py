@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -214,7 +215,8 @@ def _written(name: str, args: tuple, kwargs: Mapping) -> str:
 
 
 def _short(error: Exception) -> str:
-    text = " ".join(str(error).split())
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))  # Keras sets its messages in bold
+    text = " ".join(text.split())
     return text if len(text) <= 140 else text[:137] + "..."
 
 

@@ -301,7 +301,7 @@ def reliability(
     below.set_xlabel("confidence: the probability of its answer, %")
     below.set_ylabel("pictures")
     told = [
-        f"{100 * c:.0f} % claimed, {100 * r:.0f} % right ({k:,} pictures)"
+        f"{100 * c:.0f} % claimed, {100 * r:.0f} % right (of {k:,})"
         for c, r, k in zip(claimed, reached, n, strict=True)
     ]
     show(f"{title}, from the least to the most confident answers: {'; '.join(told)}.", figure)
