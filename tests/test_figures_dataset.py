@@ -4,37 +4,15 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from figure_words import words
 
 from firstcnn import figures
-from firstcnn.figures import display
 
 matplotlib.use("agg")
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (23, 6, 5)).astype("uint8")
 LABELS = np.arange(23) % 4
-
-
-@pytest.fixture
-def shown(monkeypatch):
-    """Catch what is shown: a list of (PNG, words)."""
-    seen = []
-
-    def catch(bundle, *, metadata, raw):
-        assert raw
-        assert metadata["image/png"]["alt"] == bundle["text/plain"]
-        seen.append((bundle["image/png"], bundle["text/plain"]))
-
-    monkeypatch.setattr(display, "display", catch)
-    return seen
-
-
-def words(shown):
-    """Return the words of the one figure shown; none is left open."""
-    [(png, text)] = shown
-    assert png.startswith(b"\x89PNG")
-    assert not plt.get_fignums()
-    return text
 
 
 def test_digit_grid_tells_its_titles_in_order(shown):

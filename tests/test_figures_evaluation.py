@@ -4,9 +4,9 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from figure_words import words
 
 from firstcnn import figures
-from firstcnn.figures import display
 
 matplotlib.use("agg")
 
@@ -23,29 +23,6 @@ CHANCES = np.array(
 )
 PREDICTIONS = CHANCES.argmax(axis=1)
 IMAGES = np.arange(6 * 12).reshape(6, 4, 3)
-
-
-@pytest.fixture
-def shown(monkeypatch):
-    """Catch what is shown: a list of (PNG, words)."""
-    seen = []
-
-    def catch(bundle, *, metadata=None, raw):
-        assert raw
-        if "image/png" in bundle:  # the words folded below it come apart
-            assert metadata["image/png"]["alt"] == bundle["text/plain"]
-            seen.append((bundle["image/png"], bundle["text/plain"]))
-
-    monkeypatch.setattr(display, "display", catch)
-    return seen
-
-
-def words(shown):
-    """Return the words of the one figure shown; none is left open."""
-    [(png, text)] = shown
-    assert png.startswith(b"\x89PNG")
-    assert not plt.get_fignums()
-    return text
 
 
 def test_confusion_matrix_names_the_most_frequent_mistakes(shown):

@@ -16,15 +16,13 @@ def shown(monkeypatch):
     """Catch what is shown: a list of (PNG, words)."""
     seen = []
 
-    def catch(bundle, *, metadata, raw):
+    def catch(bundle, *, metadata=None, raw):
         assert raw
         if "image/png" in bundle:
             assert metadata["image/png"]["alt"] == bundle["text/plain"]
             seen.append((bundle["image/png"], bundle["text/plain"]))
 
-    monkeypatch.setattr(
-        display, "display", lambda bundle, metadata=None, **k: catch(bundle, metadata=metadata, **k)
-    )
+    monkeypatch.setattr(display, "display", catch)
     return seen
 
 
