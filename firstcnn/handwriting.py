@@ -868,7 +868,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--model",
         required=True,
         metavar="MODEL.keras",
-        help="a trained network, as model.save() writes it (lesson 04_model makes one)",
+        help="a trained network, as model.save() writes it (lesson 08_handwriting saves one)",
     )
     options = parser.parse_args(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

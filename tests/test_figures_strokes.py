@@ -43,12 +43,15 @@ def test_steps_tell_sizes_and_centres(shown):
     assert "spot, 6 x 8 pixels, mean intensity 0.02, centre of mass at row 2.0, column 5.0" in text
 
 
-def test_shrunk_tells_sizes_and_light(shown):
-    sheets = np.full((3, 20, 20), 255, np.uint8)
-    figures.shrunk(sheets, np.zeros((3, 5, 5)), title="Two rows", below="turned dark")
+def test_shrunk_tells_sizes_and_ink(shown):
+    sheets, small = np.full((3, 20, 20), 255, np.uint8), np.zeros((3, 5, 5))
+    sheets[:, 4:10, 7], small[:, 1:5, 2] = 0, 0.5
+    figures.shrunk(sheets, small, title="Two rows", below="turned dark")
     assert words(shown) == (
-        "Two rows: 3 pictures of 20 x 20 pixels, 100 % of them light; "
-        "below each the same turned dark, 5 x 5 pixels, 0 % of them light."
+        "Two rows: 3 pictures of 20 x 20 pixels, dark ink on white, about 30% of the picture's "
+        "height, with a strongest contrast of 100%. Below each the same turned dark, "
+        "5 x 5 pixels, bright ink on black, about 80% of the picture's height, "
+        "with a strongest contrast of 50%."
     )
 
 

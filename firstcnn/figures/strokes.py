@@ -93,12 +93,25 @@ def shrunk(
         one.set_ylabel(f"{name}\n{pictures.shape[1]} x {pictures.shape[2]}\nrow")
     figure.suptitle(title)
     figure.tight_layout()
-    mean = [round(100 * float(part)) for part in ((sheets > 127).mean(), (small > 0.5).mean())]
     show(
         f"{title}: {len(sheets)} pictures of {sheets.shape[1]} x {sheets.shape[2]} pixels, "
-        f"{mean[0]} % of them light; below each the same {below}, "
-        f"{small.shape[1]} x {small.shape[2]} pixels, {mean[1]} % of them light.",
+        f"{_ink(sheets / 255)}. Below each the same {below}, "
+        f"{small.shape[1]} x {small.shape[2]} pixels, {_ink(small)}.",
         figure,
+    )
+
+
+def _ink(pictures: np.ndarray) -> str:
+    """Say which of ink and paper is brighter, how tall the ink is, and how strong."""
+    paper = np.median(pictures, axis=(1, 2), keepdims=True)
+    strength = np.abs(pictures - paper)
+    inked = (strength > 0.2).any(axis=2)
+    spans = [np.ptp(np.flatnonzero(one)) + 1 if one.any() else 0 for one in inked]
+    colours = "dark ink on white" if paper.mean() > 0.5 else "bright ink on black"
+    height = np.mean(spans) / pictures.shape[1]
+    return (
+        f"{colours}, about {height:.0%} of the picture's height, "
+        f"with a strongest contrast of {strength.max(axis=(1, 2)).mean():.0%}"
     )
 
 
