@@ -17,8 +17,9 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 def show(alt: str, figure: Figure | None = None, *, dpi: int = 80) -> None:
     """Show a figure, with a text alternative for those who cannot see it.
 
-    The text is the picture's ``alt`` in exported pages. JupyterLab has no ``alt``
-    for the pictures that code draws, so the text also stands folded below it.
+    The text is the picture's ``alt`` in nbgrader's feedback pages. JupyterLab and
+    its exports give no ``alt`` to pictures that code draws, so the text also
+    stands folded below the picture.
 
     Parameters
     ----------
