@@ -303,9 +303,14 @@ def _first_difference(new: str, old: str) -> str:
         zip([*new.split("\n"), ""], [*old.split("\n"), ""], strict=False), start=1
     ):
         if want != have:
-            return f"line {number} is {_brief(have)}, source/ makes {_brief(want)}"
+            pairs = enumerate(zip(want, have, strict=False))
+            at = next((i for i, (w, h) in pairs if w != h), min(len(want), len(have)))
+            return f"line {number} is {_around(have, at)}, source/ makes {_around(want, at)}"
     return "one has more lines than the other"
 
 
-def _brief(line: str) -> str:
-    return repr(line if len(line) <= 90 else line[:87] + "...")
+def _around(line: str, at: int) -> str:
+    """Quote a line, or of a long one the part around a place."""
+    start, stop = max(0, at - 30), at + 50
+    before, after = "..." if start else "", "..." if stop < len(line) else ""
+    return repr(before + line[start:stop] + after)

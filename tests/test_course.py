@@ -80,6 +80,16 @@ def test_a_changed_word_in_source_names_the_cell_in_both(restored):
     assert found[1].startswith("solutions/one_lesson/one_lesson.ipynb")
 
 
+def test_a_difference_far_into_a_long_line_is_shown(restored):
+    edit(restored.source("one_lesson"), "title", "Another one.", "x" * 200 + " old " + "y" * 200)
+    course.build(restored)
+    edit(restored.source("one_lesson"), "title", " old ", " new ")
+    line, _ = course.verify(restored)
+    assert " old yyy" in line
+    assert " new yyy" in line
+    assert len(line) < 300
+
+
 @pytest.mark.parametrize("kind", ["course", "solutions"])
 def test_an_edit_of_a_generated_notebook_is_found(restored, kind):
     path = restored.root / kind / "one_lesson" / "one_lesson.ipynb"
