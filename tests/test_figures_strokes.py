@@ -4,34 +4,11 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from figure_words import words
 
 from firstcnn import figures, handwriting, strokes
-from firstcnn.figures import display
 
 matplotlib.use("agg")
-
-
-@pytest.fixture
-def shown(monkeypatch):
-    """Catch what is shown: a list of (PNG, words)."""
-    seen = []
-
-    def catch(bundle, *, metadata=None, raw):
-        assert raw
-        if "image/png" in bundle:
-            assert metadata["image/png"]["alt"] == bundle["text/plain"]
-            seen.append((bundle["image/png"], bundle["text/plain"]))
-
-    monkeypatch.setattr(display, "display", catch)
-    return seen
-
-
-def words(shown):
-    """Return the words of the one figure shown; none is left open."""
-    [(png, text)] = shown
-    assert png.startswith(b"\x89PNG")
-    assert not plt.get_fignums()
-    return text
 
 
 def test_steps_tell_sizes_and_centres(shown):
