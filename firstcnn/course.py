@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -225,8 +226,6 @@ def _refuse_errors(lesson: str, notebook: NotebookNode) -> None:
 
 def _replace(made: Path, place: Path) -> None:
     """Put a folder in place of another, which is kept until the new one is whole."""
-    import shutil
-
     place.parent.mkdir(parents=True, exist_ok=True)
     incoming = Path(tempfile.mkdtemp(dir=place.parent, prefix=".incoming-"))
     shutil.copytree(made, incoming, dirs_exist_ok=True)
