@@ -27,7 +27,7 @@ import functools
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-__all__ = ["config_path", "install", "jupyter_path"]
+__all__ = ["config_path", "install", "jupyter_path", "native_stderr_closed"]
 
 _HOOKED = "keras.src.datasets.mnist"  # defines load_data; keras and tf.keras import it from there
 _NOISY = "tensorflow"
@@ -80,7 +80,7 @@ class _Finder:
             run = spec.loader.exec_module
 
             def run_quietly(module):
-                with _native_stderr_closed():
+                with native_stderr_closed():
                     run(module)
 
             def run_and_wrap(module):
@@ -92,7 +92,7 @@ class _Finder:
 
 
 @contextlib.contextmanager
-def _native_stderr_closed():
+def native_stderr_closed():
     """Send what is written to file descriptor 2 nowhere.
 
     A kernel's own ``sys.stderr`` does not write there: warnings and tracebacks are seen as ever.
