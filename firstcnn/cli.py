@@ -10,6 +10,7 @@ from rich.console import Console
 
 from firstcnn import course as courses
 from firstcnn import source_rules
+from firstcnn.app import AppError
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
@@ -78,11 +79,34 @@ def tidy(lessons: Lessons = None) -> None:
             console.print(f"tidied source/{lesson}")
 
 
+@app.command("app")
+def draw(
+    model: Annotated[
+        Path | None,
+        typer.Argument(help="A network of yours, as model.save() wrote it; else the course's own."),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="The address to listen on; 0.0.0.0 lets everyone on the network in.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="By default 8000, or the next one that is free."),
+    ] = None,
+    no_browser: Annotated[
+        bool, typer.Option("--no-browser", help="Only print the address.")
+    ] = False,
+) -> None:
+    """Open the drawing pad: a network reads a digit while you draw it."""
+    from firstcnn.app import server
+
+    server.run(model, host=host, port=port, open_browser=not no_browser, say=console.print)
+
+
 def main() -> None:
     """Run the command; an expected failure is one message and exit status 1."""
     try:
         app()
-    except courses.CourseError as error:
+    except (AppError, courses.CourseError) as error:
         Console(stderr=True, highlight=False, soft_wrap=True).print(
             f"firstcnn: {error}", markup=False
         )

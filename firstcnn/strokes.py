@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from firstcnn import handwriting
 
-__all__ = ["PAPER", "draw", "on_paper"]
+__all__ = ["PAPER", "draw", "lines", "on_paper"]
 
 PAPER = 255
 """The grey level of the paper; ink is 0."""
@@ -36,6 +36,33 @@ _LINES = {
     9: [[(0.85, 0.15), (0.5, -0.06), (0.1, 0.15), (0.2, 0.5), (0.65, 0.5), (0.85, 0.15),
          (0.85, 0.15), (0.82, 0.6), (0.7, 1)]],
 }  # fmt: skip
+
+
+def lines(digit: int) -> list[np.ndarray]:
+    """Return the pen's lines for a digit.
+
+    Parameters
+    ----------
+    digit : int
+        0 to 9.
+
+    Returns
+    -------
+    list of numpy.ndarray of float, shape (N, 2)
+        For each line its points (column, row), in a square from 0 to 1.
+
+    Raises
+    ------
+    ValueError
+        If there is no such digit.
+    """
+    return [_rounded(line) for line in _corners(digit)]
+
+
+def _corners(digit: int) -> list[np.ndarray]:
+    if digit not in _LINES:
+        raise ValueError(f"There is no digit {digit!r}: give one of 0 to 9.")
+    return [np.array(line) for line in _LINES[digit]]
 
 
 def draw(
@@ -74,8 +101,7 @@ def draw(
     ValueError
         If there is no such digit.
     """
-    if digit not in _LINES:
-        raise ValueError(f"There is no digit {digit!r}: give one of 0 to 9.")
+    corners = _corners(digit)
     middle = np.array(centre or (side / 2, side / 2))[::-1]
     tremor = 0 if seed is None else 0.03
     rng = np.random.default_rng(seed)
@@ -83,8 +109,8 @@ def draw(
     picture = Image.new("L", (side * fine, side * fine), PAPER)
     pen = ImageDraw.Draw(picture)
     radius = width * fine / 2
-    for line in _LINES[digit]:
-        points = _rounded(np.array(line) + tremor * rng.normal(size=(len(line), 2)))
+    for line in corners:
+        points = _rounded(line + tremor * rng.normal(size=line.shape))
         points = ((points - 0.5) * (0.8 * size, size) + middle) * fine
         pen.line([tuple(point) for point in points], fill=0, width=max(1, round(2 * radius)))
         for x, y in points:
