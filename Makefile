@@ -4,14 +4,15 @@
 # Written for any POSIX shell and for GNU make 3.81, the one that macOS has.
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test build verify lock clean FORCE
+.PHONY: help lab app test build verify lock clean FORCE
 
 # ---- what can be set: make lab PORT=8890 ----------------------------------------------------
 
 PYTHON ?=#     which Python to make .venv from; otherwise the first that fits of PYTHONS
-PORT ?=#       where JupyterLab listens; otherwise 8888 or the next port that is free
+PORT ?=#       where lab or app listens; otherwise 8888 or 8000, or the next port that is free
 NO_BROWSER ?=# 1: only print the address
 ROOT ?=course# the folder that JupyterLab opens; ROOT=. for instructors, with the formgrader
+MODEL ?=#      what app reads with: the path of a network of yours; otherwise the course's own
 LAB_ARGS ?=#   anything else for JupyterLab, such as --ip=0.0.0.0 inside a container
 
 PYTHONS := python3.13 python3.12 python3.11 python3
@@ -102,6 +103,9 @@ LAB := env PATH="$(CURDIR)/$(BIN):$$PATH" \
     $(if $(filter 0,$(shell id -u)),--allow-root) \
     $(LAB_ARGS)
 
+APP := $(BIN)/firstcnn app $(if $(MODEL),"$(MODEL)") $(if $(PORT),--port=$(PORT)) \
+    $(if $(filter-out 0,$(NO_BROWSER)),--no-browser)
+
 lab: $(STAMP)  ## open the course in JupyterLab
 ifneq ($(PORT),)
 	@$(BIN)/python -c 'import socket; socket.create_server(("127.0.0.1", $(PORT)))' 2>/dev/null || { \
@@ -110,6 +114,9 @@ endif
 	@$(BIN)/firstcnn build --missing
 	@TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -c "$$WHICH_DATA" || true
 	@cd "$(ROOT)" && exec $(LAB)
+
+app: $(STAMP)  ## open the drawing pad: a network reads a digit while you draw it
+	@exec $(APP)
 
 test: $(STAMP)  ## check everything: style, that the notebooks are current, all tests
 	@$(call STEP,ruff check,$(BIN)/ruff check .)

@@ -117,7 +117,8 @@ def test_conda_users_get_the_same_versions():
 
 def make(*arguments: str, cwd: Path = ROOT, **variables: str) -> subprocess.CompletedProcess:
     """Run make as from a shell that knows none of the Makefile's variables."""
-    ours = {"PYTHON", "PORT", "NO_BROWSER", "ROOT", "LAB_ARGS", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
+    ours = {"PYTHON", "PORT", "NO_BROWSER", "ROOT", "MODEL", "LAB_ARGS"}
+    ours |= {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
     kept = {name: value for name, value in os.environ.items() if name not in ours}
     return subprocess.run(
         [shutil.which("make"), *arguments],
@@ -164,7 +165,9 @@ def path_with_only(folder: Path) -> str:
     return str(folder)
 
 
-@pytest.mark.parametrize("target", ["help", "lab", "test", "build", "verify", "lock", "clean"])
+@pytest.mark.parametrize(
+    "target", ["help", "lab", "app", "test", "build", "verify", "lock", "clean"]
+)
 def test_targets(target):
     assert make("-n", target).returncode == 0
     assert f"make {target}" in make().stdout
@@ -182,6 +185,16 @@ def test_lab_passes_on_port_and_browser():
     assert "--no-browser" in asked
     assert "--ip=0.0.0.0" in asked
     assert "--no-browser" not in make("-n", "lab", "NO_BROWSER=0").stdout
+
+
+def test_app_passes_on_model_port_and_browser():
+    plain = make("-n", "app").stdout
+    assert plain.split()[-2:] == [".venv/bin/firstcnn", "app"]
+
+    asked = make("-n", "app", "MODEL=my models/a.keras", "PORT=8123", "NO_BROWSER=1").stdout
+    assert '"my models/a.keras" --port=8123' in asked
+    assert asked.split()[-1] == "--no-browser"
+    assert "--no-browser" not in make("-n", "app", "NO_BROWSER=0").stdout
 
 
 def test_root_is_allowed_only_to_root():
