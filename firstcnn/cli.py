@@ -99,7 +99,10 @@ def draw(
     """Open the drawing pad: a network reads a digit while you draw it."""
     from firstcnn.app import server
 
-    server.run(model, host=host, port=port, open_browser=not no_browser, say=console.print)
+    def say(line: str) -> None:
+        console.print(line, markup=False)
+
+    server.run(model, host=host, port=port, open_browser=not no_browser, say=say)
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import importlib
 import io
 import ipaddress
 import os
@@ -222,10 +223,24 @@ def run(
     with contextlib.suppress(KeyboardInterrupt), _listen(host, port) as listener:
         predict = reading.predictor(_load(model))
         name = "the course's own" if model is None else model.name
-        address = _address(host, listener)
-        server = uvicorn.Server(
+        address = _address(listener)
+
+        def tell():
+            say(f"The drawing pad is at {address} (network: {name}). Ctrl-C stops it.")
+            if open_browser:
+                threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+
+        app = application(predict, name, hosts=_hosts(listener))
+        _Server(app, on_start=tell).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, set so that it logs no drawing, and calling back once it handles Ctrl-C."""
+
+    def __init__(self, app: Starlette, on_start: Callable[[], None]):
+        super().__init__(
             uvicorn.Config(
-                application(predict, name, hosts=_hosts(host)),
+                app,
                 http="h11",
                 ws="none",
                 lifespan="off",
@@ -236,18 +251,22 @@ def run(
                 timeout_graceful_shutdown=2,
             )
         )
-        say(f"The drawing pad is at {address} and reads with {name} network. Ctrl-C stops it.")
-        if open_browser:
-            threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
-        server.run(sockets=[listener])
+        self._on_start = on_start
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and say so."""
+        await super().startup(sockets)
+        self._on_start()
 
 
 def _load(path: Path | None):
     """Load a network, as quietly as TensorFlow can be brought to start."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with kernel.native_stderr_closed():
-        from firstcnn import reader
+        importlib.import_module("tensorflow")
     try:
+        from firstcnn import reader
+
         return reader.load(path)
     except Exception as error:  # a damaged archive can raise anything
         reason = str(error).strip().partition("\n")[0].partition(". ")[0][:150]
@@ -266,21 +285,21 @@ def _listen(host: str, port: int | None) -> socket.socket:
                 break
     if problem.errno == errno.EADDRINUSE:
         raise AppError(f"Port {candidate} is taken. Try another: --port {candidate + 1}")
-    raise AppError(f"The server cannot listen on {host}, port {candidate}: {problem.strerror}.")
+    reason = problem.strerror.partition(" (")[0]  # the rest is the address again
+    raise AppError(f"The server cannot listen on {host}, port {candidate}: {reason}.")
 
 
-def _hosts(host: str) -> tuple[str, ...]:
+def _hosts(listener: socket.socket) -> tuple[str, ...]:
     """Return the names by which a server that listens there may be addressed."""
-    return ("127.0.0.1", "localhost", "::1") if _is_local(host) else ("*",)
+    return ("127.0.0.1", "localhost", "[::1]") if _bound(listener).is_loopback else ("*",)
 
 
-def _is_local(host: str) -> bool:
-    return host == "localhost" or ipaddress.ip_address(host).is_loopback
-
-
-def _address(host: str, listener: socket.socket) -> str:
+def _address(listener: socket.socket) -> str:
     """Return the page's address, as others on the network need it if they may come."""
-    port = listener.getsockname()[1]
-    if host in ("0.0.0.0", "::"):
-        host = socket.gethostname()
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+    bound, port = _bound(listener), listener.getsockname()[1]
+    host = f"[{bound}]" if bound.version == 6 else str(bound)
+    return f"http://{socket.gethostname() if bound.is_unspecified else host}:{port}/"
+
+
+def _bound(listener: socket.socket) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    return ipaddress.ip_address(listener.getsockname()[0])
