@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
 
 import pytest
 from notebooks import ROOT
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from watch import Watch
 
 HERE = Path(__file__).parent
@@ -28,10 +29,16 @@ ARGUMENTS = (
     "--disable-quic",
 )
 VIEWPORT = {"width": 1280, "height": 900}
+PATIENCE = 60_000  # ms; a test waits for states, and this only ends what hangs
 # What npm says where there is no network, or a registry behind it that does not answer.
 NO_NETWORK = re.compile(
     r"\b(ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ENETUNREACH|ETIMEDOUT|ENOTCACHED|E[45]\d\d)\b"
 )
+
+expect.set_options(timeout=PATIENCE)
+
+# A time limit or a cancelled job ends pytest so. As after Ctrl-C, servers are to be stopped then.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 OUTCOME = pytest.StashKey[pytest.TestReport]()
 
@@ -89,10 +96,14 @@ def new_page(chromium, watch, request):
     did, in ``build/screenshots``.
     """
     contexts: list[BrowserContext] = []
+    name = f"failed-{_file_name(request.node.nodeid)}"
+    for stale in SCREENSHOTS.glob(f"{name}-*"):
+        stale.unlink()
 
     def new_page(**options) -> Page:
         context = chromium.new_context(**{"viewport": VIEWPORT, **options})
         contexts.append(context)
+        context.set_default_timeout(PATIENCE)
         watch.follow(context)
         context.tracing.start(screenshots=True, snapshots=True)
         return context.new_page()
@@ -102,11 +113,10 @@ def new_page(chromium, watch, request):
     outcome = request.node.stash.get(OUTCOME, None)
     failed = outcome is None or outcome.failed or watch.problems()
     for number, context in enumerate(contexts):
-        name = f"failed-{_file_name(request.node.nodeid)}-{number}"
         if failed:
             for place, page in enumerate(context.pages):
-                keep_screenshot(page, f"{name}-{place}")
-        context.tracing.stop(path=SCREENSHOTS / f"{name}.zip" if failed else None)
+                keep_screenshot(page, f"{name}-{number}-{place}")
+        context.tracing.stop(path=SCREENSHOTS / f"{name}-{number}.zip" if failed else None)
         context.close()
     if problems := watch.problems():
         pytest.fail("behind the page:\n" + "\n".join(problems), pytrace=False)
@@ -132,7 +142,7 @@ def screenshot():
 
 
 def _file_name(text: str) -> str:
-    return re.sub(r"[^\w.-]+", "-", text.removeprefix("tests/browser/"))
+    return re.sub(r"[^\w.]+", "-", text.removeprefix("tests/browser/")).strip("-")
 
 
 # ---- accessibility --------------------------------------------------------------------------

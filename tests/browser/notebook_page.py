@@ -1,0 +1,130 @@
+"""A notebook open in JupyterLab, used as a person uses it: menus, keys and buttons."""
+
+from __future__ import annotations
+
+import nbformat
+from lab import JupyterLab
+from playwright.sync_api import Locator, Page, expect
+
+# A lesson trains networks, and the machine may be busy: this only ends what hangs.
+PATIENCE = 300_000  # ms
+
+FAILURE = ".jp-OutputArea-output:is([data-mime-type$=stderr], [data-mime-type$=error])"
+# From a cell on: nothing waits to run, and something failed or everything ran.
+SETTLED = """
+([start, failure]) => {
+    const cells = [...document.querySelectorAll(".jp-Notebook .jp-CodeCell")].filter(
+        cell => cell.dataset.windowedListIndex >= start);
+    const prompts = cells.map(cell => cell.querySelector(".jp-InputPrompt").textContent);
+    return !prompts.some(prompt => prompt.includes("*")) && (
+        cells.some(cell => cell.querySelector(failure)) ||
+        prompts.every(prompt => /\\d/.test(prompt)));
+}
+"""
+# Scrolls at each look, until one look finds it in its place.
+IN_VIEW = """
+part => {
+    const place = part.getBoundingClientRect();
+    const seen = part.contains(document.elementFromPoint(place.x + 5, place.y + 5));
+    part.scrollIntoView({block: "center"});
+    return seen;
+}
+"""
+
+
+class NotebookPage:
+    """One notebook in JupyterLab, its kernel ready.
+
+    Parameters
+    ----------
+    page : playwright.sync_api.Page
+    lab : JupyterLab
+    path : str
+        Where it is, seen from the folder that JupyterLab opens.
+    """
+
+    def __init__(self, page: Page, lab: JupyterLab, path: str):
+        self.page = page
+        self._kinds = [one.cell_type for one in nbformat.read(lab.opened / path, 4).cells]
+        # Without the tabs that were open before.
+        page.goto(f"{lab.url}/lab/tree/{path}?token={lab.token}&reset")
+        expect(page.locator(".jp-Notebook")).to_be_visible(timeout=PATIENCE)
+        expect(page.locator(".jp-Notebook .jp-Cell")).to_have_count(len(self._kinds))
+        self.expect_idle()
+
+    def expect_idle(self) -> None:
+        """Wait until the kernel has nothing to do."""
+        expect(self.page.get_by_title("Change kernel for")).to_contain_text(
+            "Python 3 (First CNN) | Idle", timeout=PATIENCE
+        )
+
+    def menu(self, menu: str, item: str) -> None:
+        """Choose an item of the menu bar."""
+        bar = self.page.get_by_role("menubar")
+        bar.get_by_role("menuitem", name=menu, exact=True).click()
+        label = self.page.get_by_text(item, exact=True)
+        self.page.get_by_role("menuitem").filter(has=label).click()
+
+    def cell(self, index: int) -> Locator:
+        """Return the cell at a place."""
+        return self.page.locator(f'.jp-Notebook .jp-Cell[data-windowed-list-index="{index}"]')
+
+    def run_from(self, index: int) -> int | None:
+        """Run a cell and all below; return the place of the cell that fails, if one does."""
+        below = self._kinds[index:]
+        if "code" not in below:
+            return None
+        if index == 0:
+            self.menu("Run", "Run All Cells")
+        else:
+            self.cell(index).locator(".jp-InputArea-prompt").click()
+            rest = "and All Below" if below[1:] else "and Do not Advance"
+            self.menu("Run", f"Run Selected Cell {rest}")
+        self.page.wait_for_function(SETTLED, arg=[index, FAILURE], timeout=PATIENCE)
+        failed = self.page.locator(".jp-Notebook .jp-Cell", has=self.page.locator(FAILURE))
+        places = [
+            int(place)
+            for place in failed.evaluate_all("all => all.map(x => x.dataset.windowedListIndex)")
+        ]
+        return next((place for place in places if place >= index), None)
+
+    def message(self, index: int) -> str:
+        """Return, once it can be seen, what a cell that failed says."""
+        output = self.cell(index).locator(FAILURE)
+        self.bring_into_view(output)
+        return output.inner_text()
+
+    def bring_into_view(self, part: Locator) -> None:
+        """Scroll to a part of a cell, and make the cell the active one, so that it stays there."""
+        part.click()
+        self.page.wait_for_function(IN_VIEW, arg=part.element_handle())
+
+    def write(self, index: int, text: str) -> None:
+        """Replace what a cell holds by typing; pasting, where the editor would indent lines."""
+        self.cell(index).locator(".cm-content").click()
+        self.page.keyboard.press("ControlOrMeta+A")
+        if "\n" in text:
+            self.page.keyboard.insert_text(text)
+        else:
+            self.page.keyboard.type(text)
+
+    def save(self) -> None:
+        """Save, and wait until the server has it."""
+        with self.page.expect_response(
+            lambda answer: answer.request.method == "PUT" and "/api/contents/" in answer.url
+        ) as answer:
+            self.page.keyboard.press("ControlOrMeta+S")
+        assert answer.value.ok
+
+    def validate(self) -> Locator:
+        """Press nbgrader's button and return the dialog with what it found."""
+        self.page.get_by_role("button", name="Validate", exact=True).click()
+        dialog = self.page.get_by_role("dialog").filter(has_text="Validation Results")
+        expect(dialog).to_be_visible(timeout=PATIENCE)
+        return dialog
+
+    def close(self) -> None:
+        """Close it and end its kernel."""
+        self.menu("File", "Close and Shut Down Notebook…")
+        self.page.get_by_role("dialog").get_by_role("button", name="Ok").click()
+        expect(self.page.locator(".jp-Notebook")).to_have_count(0)

@@ -1,0 +1,79 @@
+"""A student's way through each lesson in JupyterLab: run, read, answer, validate."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+import pytest
+from lab import JupyterLab, copy_checkout
+from notebook_page import NotebookPage
+from notebooks import LESSONS
+from playwright.sync_api import expect
+
+# An exercise may start from a line that is right and not enough.
+MESSAGE = re.compile(r"(No answer yet|Not right yet): ")
+SUCCESS = "Success! Your notebook passes all the tests."
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """Return a running ``make lab``, on a course that nobody has touched."""
+    place = tmp_path_factory.mktemp("student") / "checkout"
+    with JupyterLab(copy_checkout(place, "course", "solutions", "source")) as lab:
+        yield lab
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """Where an exercise's two cells are, and what its solution is."""
+
+    answer: int
+    check: int
+    solution: str
+
+
+def exercises(checkout: Path, lesson: str) -> list[Exercise]:
+    cells = nbformat.read(checkout / "course" / lesson / f"{lesson}.ipynb", as_version=4).cells
+    solved = nbformat.read(checkout / "solutions" / lesson / f"{lesson}.ipynb", as_version=4).cells
+    places = {one.id: place for place, one in enumerate(cells)}
+    return [
+        Exercise(place, places[one.id.replace("-answer", "-check")], solved[place].source)
+        for place, one in enumerate(cells)
+        if one.metadata.get("nbgrader", {}).get("solution")
+    ]
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_a_student_runs_a_lesson_answers_it_and_validates_it(lab, page, screenshot, lesson):
+    path = f"{lesson}/{lesson}.ipynb"
+    notebook = NotebookPage(page, lab, path)
+    tasks = exercises(lab.checkout, lesson)
+    screenshot(page, f"student-{lesson}-opened")
+
+    # Nothing is answered: each check in turn stops the run, and says so in one message.
+    start = 0
+    for one in tasks:
+        assert notebook.run_from(start) == one.check
+        message = notebook.message(one.check)
+        assert MESSAGE.match(message), message
+        assert len(message.splitlines()) <= 6, message
+        if start == 0:
+            screenshot(page, f"student-{lesson}-unanswered")
+        start = one.check + 1
+    assert notebook.run_from(start) is None
+    screenshot(page, f"student-{lesson}-ran")
+
+    for one in tasks:
+        notebook.write(one.answer, one.solution)
+    screenshot(page, f"student-{lesson}-answered")
+    notebook.save()
+    saved = nbformat.read(lab.opened / path, as_version=4).cells
+    for one in tasks:
+        assert saved[one.answer].source == one.solution
+
+    dialog = notebook.validate()
+    expect(dialog).to_contain_text(SUCCESS)
+    screenshot(page, f"student-{lesson}-validated")
+    dialog.get_by_role("button", name="Ok").click()
+    notebook.close()
