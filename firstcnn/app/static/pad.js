@@ -63,9 +63,14 @@ export function createPad(root, read, { area = root, maxBytes = Infinity } = {})
     context.lineCap = context.lineJoin = "round";
     for (const points of lines) {
       context.beginPath();
-      context.moveTo(points[0][0] * side, points[0][1] * side);
-      if (points.length === 1) context.lineTo(points[0][0] * side, points[0][1] * side);
-      for (const [x, y] of points.slice(1)) context.lineTo(x * side, y * side);
+      let [x, y] = points[0];
+      context.moveTo(x * side, y * side);
+      for (const [nextX, nextY] of points.slice(1)) {
+        // From middle to middle, each point pulling the line: a quick hand leaves few points.
+        context.quadraticCurveTo(x * side, y * side, ((x + nextX) * side) / 2, ((y + nextY) * side) / 2);
+        [x, y] = [nextX, nextY];
+      }
+      context.lineTo(x * side, y * side);
       context.stroke();
     }
   }
@@ -125,10 +130,12 @@ export function createPad(root, read, { area = root, maxBytes = Infinity } = {})
   function forget() {
     cleared += 1;
     isNew = false;
+    pump();
     showNothing("Draw a digit, from 0 to 9.");
   }
 
   async function pump() {
+    find("answer").ariaBusy = String(isBusy || isNew); // what is shown will change
     if (isBusy || !isNew || timer || signal.aborted) return;
     const wait = earliest - performance.now();
     if (wait > 0) {
