@@ -15,7 +15,7 @@ from nbgrader.preprocessors import (
 )
 
 from firstcnn import kernel
-from firstcnn.preprocessors import ClearAnswers, RemoveMarkers, StableMetadata
+from firstcnn.preprocessors import ClearAnswers, RemoveMarkers, StableMetadata, StillFigures
 
 c = get_config()  # noqa: F821 - traitlets defines it
 
@@ -50,8 +50,11 @@ c.GenerateSolution.preprocessors = [
     ClearMarkScheme,
     RemoveMarkers,
     Execute,
+    StillFigures,
     StableMetadata,
 ]
+# What formgrader and feedback show comes from here.
+c.Autograde.autograde_preprocessors.append(StillFigures)
 
 # Seconds for one cell. nbgrader's own 30 would be too few where a cell trains on a busy machine.
 c.Execute.timeout = 300

@@ -69,7 +69,27 @@ class StableMetadata(NbGraderPreprocessor):
     def preprocess(self, nb, resources):
         """Keep the language's name, and drop its version and the times of execution."""
         nb.metadata["language_info"] = {"name": "python"}
-        nb.metadata.pop("widgets", None)
         for cell in nb.cells:
             cell.metadata.pop("execution", None)
         return nb, resources
+
+
+class StillFigures(NbGraderPreprocessor):
+    """Leave out the controls of figures that move, which live only as long as their kernel.
+
+    Each has a still picture behind it, in an output of its own. Left in, the controls
+    would be an error message in JupyterLab, and a script from another host on a web page.
+    """
+
+    _controls = "application/vnd.jupyter.widget-view+json"
+
+    def preprocess(self, nb, resources):
+        """Drop the outputs that are controls, and the notebook's record of their state."""
+        nb.metadata.pop("widgets", None)
+        for cell in nb.cells:
+            if cell.cell_type == "code":
+                cell.outputs = [one for one in cell.outputs if not self._is_controls(one)]
+        return nb, resources
+
+    def _is_controls(self, output):
+        return list(output.get("data", {})) == [self._controls]

@@ -108,13 +108,8 @@ def maps_by_layer(model: keras.Model, image: np.ndarray, maps: int = 6) -> None:
     ValueError
         If the model is not a chain, or no layer gives feature maps.
     """
-    import keras
-
-    drawn = [one for one in _chain(model) if len(one.output.shape) == 4]
-    if not drawn:
-        raise ValueError("No layer of this model gives feature maps (rows, columns, channels).")
-    probe = keras.Model(model.inputs[0], [one.output for one in drawn])
-    outputs = [np.asarray(one)[0] for one in _as_list(probe(image[None], training=False))]
+    drawn, outputs, _ = feature_maps_of(model, image[None])
+    outputs = [one[0] for one in outputs]
     figure, grid = plt.subplots(
         len(drawn),
         maps + 1,
@@ -186,6 +181,42 @@ def relu(sums: np.ndarray) -> None:
     )
 
 
+def feature_maps_of(
+    model: keras.Model, images: np.ndarray
+) -> tuple[list[Any], list[np.ndarray], np.ndarray]:
+    """Run pictures through a chain of layers, once, and keep what is on the way.
+
+    Parameters
+    ----------
+    model : keras.Model
+        A chain of layers that knows its input shape.
+    images : numpy.ndarray, shape (n, rows, columns, channels)
+        Pictures, as the model takes them.
+
+    Returns
+    -------
+    layers : list of keras.Layer
+        Those that give feature maps.
+    maps : list of numpy.ndarray, shape (n, rows, columns, channels)
+        The output of each of these.
+    answers : numpy.ndarray, shape (n, ...)
+        The output of the last layer of all.
+
+    Raises
+    ------
+    ValueError
+        If the model is not a chain, or no layer gives feature maps.
+    """
+    import keras
+
+    layers = [one for one in _chain(model) if len(one.output.shape) == 4]
+    if not layers:
+        raise ValueError("No layer of this model gives feature maps (rows, columns, channels).")
+    probe = keras.Model(model.inputs[0], [*(one.output for one in layers), model.outputs[0]])
+    *maps, answers = [np.asarray(one) for one in probe(images, training=False)]
+    return layers, maps, answers
+
+
 def _chain(model: Any) -> list[Any]:
     """Return a model's layers without the input, if they form a chain."""
     if not model.built or not model.inputs:
@@ -199,10 +230,6 @@ def _chain(model: Any) -> list[Any]:
             raise ValueError(f'The layers do not form a chain: "{one.name}" breaks it.')
         before = one.output
     return layers
-
-
-def _as_list(outputs: Any) -> list[Any]:
-    return list(outputs) if isinstance(outputs, list | tuple) else [outputs]
 
 
 def _colour(layer: Any) -> str:

@@ -33,7 +33,7 @@ def learning_curves(history: Any, title: str = "Learning curves", seen: str = ""
     ValueError
         If the history is empty.
     """
-    record = _record(history)
+    record = record_of(history)
     measures = [key for key in record if not key.startswith("val_") and key != "learning_rate"]
     measures.sort(key=lambda measure: measure != "loss")
     figure, axes = plt.subplots(
@@ -47,7 +47,7 @@ def learning_curves(history: Any, title: str = "Learning curves", seen: str = ""
     parts = "training and validation images" if _validated(record) else "training images"
     show(
         f"{title}: {' and '.join(measures)} on the {parts}, "
-        f"{_count(len(record[measures[0]]), 'epoch')}. {seen}".strip(),
+        f"{counted(len(record[measures[0]]), 'epoch')}. {seen}".strip(),
         figure,
     )
 
@@ -71,7 +71,7 @@ def loss_panels(
     ValueError
         If there is no training, or one has an empty history.
     """
-    records = {name: _record(history) for name, history in histories.items()}
+    records = {name: record_of(history) for name, history in histories.items()}
     if not records:
         raise ValueError("There is no training to show.")
     figure, axes = plt.subplots(
@@ -137,10 +137,7 @@ def curves(
             label=name,
         )
     if log:
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_minor_locator(NullLocator())
-        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        make_logarithmic(axes)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
     if len(series) > 1:
@@ -194,13 +191,22 @@ def descent(
     axes[0, 0].set_ylabel("loss")
     figure.suptitle(title)
     told = "; ".join(
-        f"{name}: from {path[0]:.3g} to {path[-1]:.3g} in {_count(len(path) - 1, 'step')}"
+        f"{name}: from {path[0]:.3g} to {path[-1]:.3g} in {counted(len(path) - 1, 'step')}"
         for name, path in paths.items()
     )
     show(f"{title}: the weight walks on the curve of its loss, a panel each. {told}.", figure)
 
 
-def _record(history: Any) -> Mapping[str, Sequence[float]]:
+def make_logarithmic(axes: plt.Axes) -> None:
+    """Let each step up the vertical axis multiply, and label it with plain numbers."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+
+
+def record_of(history: Any) -> Mapping[str, Sequence[float]]:
+    """Return what a training recorded, from ``fit``'s answer or from its ``history``."""
     record = history if isinstance(history, Mapping) else history.history
     if not record:
         raise ValueError("The history is empty: fit did not run to its end.")
@@ -211,7 +217,8 @@ def _validated(record: Mapping[str, Sequence[float]]) -> bool:
     return any(key.startswith("val_") for key in record)
 
 
-def _count(number: int, what: str) -> str:
+def counted(number: int, what: str) -> str:
+    """Write a number of things: ``1 epoch``, ``2 epochs``."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
