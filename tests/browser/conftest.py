@@ -30,6 +30,7 @@ ARGUMENTS = (
 )
 VIEWPORT = {"width": 1280, "height": 900}
 PATIENCE = 60_000  # ms; a test waits for states, and this only ends what hangs
+MATHJAX = re.compile(r"^https://[^/]*/.*mathjax", re.IGNORECASE)
 # What npm says where there is no network, or a registry behind it that does not answer.
 NO_NETWORK = re.compile(
     r"\b(ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ENETUNREACH|ETIMEDOUT|ENOTCACHED|E[45]\d\d)\b"
@@ -126,6 +127,21 @@ def new_page(chromium, watch, request):
 def page(new_page) -> Page:
     """Return an empty page of 1280 x 900 in a context of its own; see `new_page`."""
     return new_page()
+
+
+@pytest.fixture
+def without_mathjax(allow):
+    """Return ``without_mathjax(page)``, for pages that nbconvert made: as without a network."""
+    reason = (
+        "nbconvert's templates, nbgrader's too, fetch MathJax from a public host; "
+        "without it, formulas stay in TeX and the rest of the page is whole"
+    )
+
+    def without_mathjax(page: Page) -> None:
+        page.context.route(MATHJAX, lambda route: route.abort("namenotresolved"))
+        allow(r"/mathjax/|MathJax is not defined", reason)
+
+    return without_mathjax
 
 
 def keep_screenshot(page: Page, name: str) -> Path:

@@ -21,22 +21,25 @@ ADDRESS = re.compile(r"(http://(?:127\.0\.0\.1|localhost):\d+)/lab\?token=(\w+)"
 TRACES = shutil.ignore_patterns(".ipynb_checkpoints", "__pycache__", "*.keras")
 
 
-def copy_checkout(place: Path, *folders: str) -> Path:
-    """Make a checkout that `make` finds set up: its notebooks copied, its environment shared."""
-    place.mkdir(parents=True)
+def set_up(checkout: Path, *copies: str) -> Path:
+    """Make a folder a checkout that `make` finds set up; its environment is the tests' own.
+
+    `copies` are the folders to copy, such as ``course``.
+    """
+    checkout.mkdir(parents=True, exist_ok=True)
     for name in ("Makefile", "requirements.lock", "pyproject.toml", "nbgrader_config.py"):
-        shutil.copyfile(ROOT / name, place / name)
-    for name in folders:
-        shutil.copytree(ROOT / name, place / name, ignore=TRACES)
-    (place / "firstcnn").symlink_to(ROOT / "firstcnn")
-    venv = place / ".venv"
+        shutil.copyfile(ROOT / name, checkout / name)
+    for name in copies:
+        shutil.copytree(ROOT / name, checkout / name, ignore=TRACES)
+    (checkout / "firstcnn").symlink_to(ROOT / "firstcnn")
+    venv = checkout / ".venv"
     venv.mkdir()
     for part in Path(sys.prefix).iterdir():
         if part.name != ".installed":
             (venv / part.name).symlink_to(part)
     # Written last, as the Makefile does: it is what says that the installation is whole.
-    (venv / ".installed").write_text(f"{place}\n", encoding="utf-8")
-    return place
+    (venv / ".installed").write_text(f"{checkout}\n", encoding="utf-8")
+    return checkout
 
 
 class JupyterLab:
@@ -45,7 +48,9 @@ class JupyterLab:
     Parameters
     ----------
     checkout : pathlib.Path
-        What `copy_checkout` made.
+        What `set_up` made.
+    nbgrader_config : str, optional
+        What the user has in ``~/.jupyter/nbgrader_config.py``.
     variables : str
         The Makefile's variables: ``ROOT="."``.
 
@@ -61,9 +66,12 @@ class JupyterLab:
         What it prints, beside the checkout.
     """
 
-    def __init__(self, checkout: Path, **variables: str):
+    def __init__(self, checkout: Path, *, nbgrader_config: str = "", **variables: str):
         home = checkout.with_name(f"{checkout.name}-home")
-        home.mkdir()
+        (home / ".jupyter").mkdir(parents=True)
+        if nbgrader_config:
+            config = home / ".jupyter" / "nbgrader_config.py"
+            config.write_text(f"c = get_config()\n{nbgrader_config}\n", encoding="utf-8")
         self.log = checkout.with_name(f"{checkout.name}-lab.log")
         self.opened = checkout / variables.get("ROOT", "course")
         self._settings = {"NO_BROWSER": "1", "PORT": str(_free_port()), **variables}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import nbformat
 from lab import JupyterLab
 from playwright.sync_api import Locator, Page, expect
@@ -32,38 +34,41 @@ part => {
 """
 
 
+def choose(page: Page, menu: str, item: str) -> None:
+    """Choose an item of JupyterLab's menu bar."""
+    page.get_by_role("menubar").get_by_role("menuitem", name=menu, exact=True).click()
+    page.get_by_role("menuitem").filter(has=page.get_by_text(item, exact=True)).click()
+
+
 class NotebookPage:
-    """One notebook in JupyterLab, its kernel ready.
+    """The notebook that JupyterLab has open, its kernel ready.
 
     Parameters
     ----------
     page : playwright.sync_api.Page
-    lab : JupyterLab
-    path : str
-        Where it is, seen from the folder that JupyterLab opens.
+        JupyterLab, which shows one notebook, or is about to.
+    file : pathlib.Path
+        That notebook.
     """
 
-    def __init__(self, page: Page, lab: JupyterLab, path: str):
+    def __init__(self, page: Page, file: Path):
         self.page = page
-        self._kinds = [one.cell_type for one in nbformat.read(lab.opened / path, 4).cells]
-        # Without the tabs that were open before.
-        page.goto(f"{lab.url}/lab/tree/{path}?token={lab.token}&reset")
-        expect(page.locator(".jp-Notebook")).to_be_visible(timeout=PATIENCE)
+        self._kinds = [one.cell_type for one in nbformat.read(file, as_version=4).cells]
+        expect(page.locator(".jp-Notebook")).to_be_visible()
         expect(page.locator(".jp-Notebook .jp-Cell")).to_have_count(len(self._kinds))
         self.expect_idle()
+
+    @classmethod
+    def open(cls, page: Page, lab: JupyterLab, path: str) -> NotebookPage:
+        """Open a notebook by its address, without the tabs that were open before."""
+        page.goto(f"{lab.url}/lab/tree/{path}?token={lab.token}&reset")
+        return cls(page, lab.opened / path)
 
     def expect_idle(self) -> None:
         """Wait until the kernel has nothing to do."""
         expect(self.page.get_by_title("Change kernel for")).to_contain_text(
             "Python 3 (First CNN) | Idle", timeout=PATIENCE
         )
-
-    def menu(self, menu: str, item: str) -> None:
-        """Choose an item of the menu bar."""
-        bar = self.page.get_by_role("menubar")
-        bar.get_by_role("menuitem", name=menu, exact=True).click()
-        label = self.page.get_by_text(item, exact=True)
-        self.page.get_by_role("menuitem").filter(has=label).click()
 
     def cell(self, index: int) -> Locator:
         """Return the cell at a place."""
@@ -75,11 +80,11 @@ class NotebookPage:
         if "code" not in below:
             return None
         if index == 0:
-            self.menu("Run", "Run All Cells")
+            choose(self.page, "Run", "Run All Cells")
         else:
             self.cell(index).locator(".jp-InputArea-prompt").click()
             rest = "and All Below" if below[1:] else "and Do not Advance"
-            self.menu("Run", f"Run Selected Cell {rest}")
+            choose(self.page, "Run", f"Run Selected Cell {rest}")
         self.page.wait_for_function(SETTLED, arg=[index, FAILURE], timeout=PATIENCE)
         failed = self.page.locator(".jp-Notebook .jp-Cell", has=self.page.locator(FAILURE))
         places = [
@@ -125,6 +130,6 @@ class NotebookPage:
 
     def close(self) -> None:
         """Close it and end its kernel."""
-        self.menu("File", "Close and Shut Down Notebook…")
+        choose(self.page, "File", "Close and Shut Down Notebook…")
         self.page.get_by_role("dialog").get_by_role("button", name="Ok").click()
         expect(self.page.locator(".jp-Notebook")).to_have_count(0)

@@ -1,12 +1,11 @@
 """A student's way through each lesson in JupyterLab: run, read, answer, validate."""
 
 import re
-from dataclasses import dataclass
-from pathlib import Path
 
 import nbformat
 import pytest
-from lab import JupyterLab, copy_checkout
+from desks import exercises
+from lab import JupyterLab, set_up
 from notebook_page import NotebookPage
 from notebooks import LESSONS
 from playwright.sync_api import expect
@@ -20,34 +19,14 @@ SUCCESS = "Success! Your notebook passes all the tests."
 def lab(tmp_path_factory):
     """Return a running ``make lab``, on a course that nobody has touched."""
     place = tmp_path_factory.mktemp("student") / "checkout"
-    with JupyterLab(copy_checkout(place, "course", "solutions", "source")) as lab:
+    with JupyterLab(set_up(place, "course", "solutions", "source")) as lab:
         yield lab
-
-
-@dataclass(frozen=True)
-class Exercise:
-    """Where an exercise's two cells are, and what its solution is."""
-
-    answer: int
-    check: int
-    solution: str
-
-
-def exercises(checkout: Path, lesson: str) -> list[Exercise]:
-    cells = nbformat.read(checkout / "course" / lesson / f"{lesson}.ipynb", as_version=4).cells
-    solved = nbformat.read(checkout / "solutions" / lesson / f"{lesson}.ipynb", as_version=4).cells
-    places = {one.id: place for place, one in enumerate(cells)}
-    return [
-        Exercise(place, places[one.id.replace("-answer", "-check")], solved[place].source)
-        for place, one in enumerate(cells)
-        if one.metadata.get("nbgrader", {}).get("solution")
-    ]
 
 
 @pytest.mark.parametrize("lesson", LESSONS)
 def test_a_student_runs_a_lesson_answers_it_and_validates_it(lab, page, screenshot, lesson):
     path = f"{lesson}/{lesson}.ipynb"
-    notebook = NotebookPage(page, lab, path)
+    notebook = NotebookPage.open(page, lab, path)
     tasks = exercises(lab.checkout, lesson)
     screenshot(page, f"student-{lesson}-opened")
 
