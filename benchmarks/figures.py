@@ -92,7 +92,7 @@ def main():
     for name, controls in found.items():
         for control, steps in controls.items():
             table.add_row(
-                name,
+                name.removeprefix("moving_"),
                 control,
                 str(len(steps)),
                 *(f"{how(kind):.0f}" for kind in zip(*steps, strict=True) for how in HOW),
