@@ -30,7 +30,7 @@ ARGUMENTS = (
 )
 VIEWPORT = {"width": 1280, "height": 900}
 PATIENCE = 60_000  # ms; a test waits for states, and this only ends what hangs
-MATHJAX = re.compile(r"^https://[^/]*/.*mathjax", re.IGNORECASE)
+CDN = "cdnjs.cloudflare.com"  # of nbconvert's templates
 # What npm says where there is no network, or a registry behind it that does not answer.
 NO_NETWORK = re.compile(
     r"\b(ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ENETUNREACH|ETIMEDOUT|ENOTCACHED|E[45]\d\d)\b"
@@ -130,18 +130,31 @@ def page(new_page) -> Page:
 
 
 @pytest.fixture
-def without_mathjax(allow):
-    """Return ``without_mathjax(page)``, for pages that nbconvert made: as without a network."""
+def without_cdn(allow):
+    """Return ``without_cdn(page)``, for pages that nbconvert made: as without a network."""
     reason = (
-        "nbconvert's templates, nbgrader's too, fetch MathJax from a public host; "
-        "without it, formulas stay in TeX and the rest of the page is whole"
+        "nbconvert's templates, nbgrader's too, fetch MathJax and other scripts from a public "
+        "host; without them, formulas stay in TeX and the rest of the page is whole"
     )
 
-    def without_mathjax(page: Page) -> None:
-        page.context.route(MATHJAX, lambda route: route.abort("namenotresolved"))
-        allow(r"/mathjax/|MathJax is not defined", reason)
+    def without_cdn(page: Page) -> None:
+        page.context.route(f"https://{CDN}/**", lambda route: route.abort("namenotresolved"))
+        allow(rf"https://{re.escape(CDN)}/|MathJax is not defined", reason)
 
-    return without_mathjax
+    return without_cdn
+
+
+@pytest.fixture
+def show_html(without_cdn):
+    """Return ``show_html(page, html)``, which shows a text as a page with an address."""
+
+    def show_html(page: Page, html: str) -> None:
+        without_cdn(page)
+        address = "http://localhost/page.html"
+        page.route(address, lambda route: route.fulfill(body=html, content_type="text/html"))
+        page.goto(address)
+
+    return show_html
 
 
 def keep_screenshot(page: Page, name: str) -> Path:
@@ -199,17 +212,25 @@ def _npm_ci() -> None:
 
 @pytest.fixture
 def axe(axe_script):
-    """Return ``axe(page, inside=None, without=())``, which fails on serious findings.
+    """Return ``axe(page, inside=None, without=(), rules_off=())``: it fails on serious findings.
 
     `inside` and `without` are CSS selectors: what to look at, and what in it to leave out.
     """
 
-    def axe(page: Page, inside: str | None = None, without: tuple[str, ...] = ()) -> None:
+    def axe(
+        page: Page,
+        inside: str | None = None,
+        without: tuple[str, ...] = (),
+        rules_off: tuple[str, ...] = (),
+    ) -> None:
         for frame in page.frames:
             frame.evaluate(axe_script)
         found = page.evaluate(
-            "([include, exclude]) => axe.run({include, exclude}, {resultTypes: ['violations']})",
-            [[inside or "html"], list(without)],
+            "([where, rules]) => axe.run(where, {rules, resultTypes: ['violations']})",
+            [
+                {"include": [inside or "html"], "exclude": list(without)},
+                {rule: {"enabled": False} for rule in rules_off},
+            ],
         )
         serious = [
             f"{rule['impact']}: {rule['id']}: {rule['help']}\n    {node['html'][:200]}"
@@ -221,3 +242,20 @@ def axe(axe_script):
             pytest.fail("axe-core found:\n" + "\n".join(serious), pytrace=False)
 
     return axe
+
+
+@pytest.fixture
+def axe_content(axe):
+    """Return ``axe_content(page, inside=None)``: `axe` for what a lesson itself says and shows."""
+    # Not the course's: how Jupyter and nbgrader colour code, prompts and links, and how Keras
+    # colours the table of model.summary().
+    without = (
+        *(".highlight", ".cm-editor"),
+        *(".jp-InputPrompt", ".jp-OutputPrompt", ".prompt", ".anchor-link"),
+        "pre[style] span[style]",
+    )
+
+    def axe_content(page: Page, inside: str | None = None) -> None:
+        axe(page, inside, without, rules_off=("link-in-text-block",))
+
+    return axe_content

@@ -29,7 +29,10 @@ def lab(course, tmp_path):
         yield lab
 
 
-def test_a_student_fetches_works_submits_and_reads_feedback(course, lab, page, screenshot, allow):
+def test_a_student_fetches_works_submits_and_reads_feedback(
+    course, lab, page, screenshot, allow, without_cdn, show_html, axe_content
+):
+    without_cdn(page)
     allow("Blocked script execution", "JupyterLab shows a page that is not trusted without scripts")
     page.goto(f"{lab.url}/lab?token={lab.token}&reset")
     choose(page, "Nbgrader", "Assignment List")
@@ -71,3 +74,7 @@ def test_a_student_fetches_works_submits_and_reads_feedback(course, lab, page, s
     expect(feedback.get_by_role("heading", name=f"(Score: {got} / 10.0)")).to_be_visible()
     expect(feedback.get_by_text("No answer yet: ")).to_have_count(len(points) - 1)
     screenshot(page, "list-6-feedback-page")
+
+    (file,) = (lab.opened / LESSON / "feedback").rglob("*.html")
+    show_html(page, file.read_text(encoding="utf-8"))
+    axe_content(page)

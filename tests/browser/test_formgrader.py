@@ -44,9 +44,9 @@ def points(text: str) -> tuple[float, ...]:
 
 
 def test_an_instructor_gets_from_generate_to_feedback_and_grades(
-    course, lab, page, screenshot, without_mathjax
+    course, lab, page, screenshot, without_cdn
 ):
-    without_mathjax(page)
+    without_cdn(page)
     page.goto(f"{lab.url}/lab?token={lab.token}&reset")
     choose(page, "Nbgrader", "Formgrader")
     form = page.frame_locator("iframe")
@@ -95,6 +95,7 @@ def test_an_instructor_gets_from_generate_to_feedback_and_grades(
         scores = form.locator("input.score")
         # The points of the autograder stand there in grey, until a person types others.
         expect(scores.last).to_have_attribute("placeholder", re.compile(r"\d"))
+        scores.last.scroll_into_view_if_needed()
         screenshot(page, f"formgrader-6-submission-{number}")
         student = form.locator(".live-notebook a.name-shown").text_content().strip()
         read[student] = sum(float(one.get_attribute("placeholder")) for one in scores.all())
