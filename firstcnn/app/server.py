@@ -264,13 +264,12 @@ def _load(path: Path | None):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with kernel.native_stderr_closed():
         importlib.import_module("tensorflow")
-    try:
-        from firstcnn import reader
+    from firstcnn import reader
 
+    try:
         return reader.load(path)
-    except Exception as error:  # a damaged archive can raise anything
-        reason = str(error).strip().partition("\n")[0].partition(". ")[0][:150]
-        raise AppError(f"{str(path)!r} is not a Keras model: {reason}") from None
+    except reader.ModelError as error:
+        raise AppError(str(error)) from None
 
 
 def _listen(host: str, port: int | None) -> socket.socket:
