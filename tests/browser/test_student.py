@@ -12,6 +12,8 @@ from playwright.sync_api import expect
 
 # An exercise may start from a line that is right and not enough.
 MESSAGE = re.compile(r"(No answer yet|Not right yet): ")
+# What a lesson says and shows; the rest of the page is JupyterLab's.
+CONTENT = ".jp-Notebook :is(.jp-RenderedMarkdown, .jp-OutputArea-output)"
 SUCCESS = "Success! Your notebook passes all the tests."
 
 
@@ -24,7 +26,9 @@ def lab(tmp_path_factory):
 
 
 @pytest.mark.parametrize("lesson", LESSONS)
-def test_a_student_runs_a_lesson_answers_it_and_validates_it(lab, page, screenshot, lesson):
+def test_a_student_runs_a_lesson_answers_it_and_validates_it(
+    lab, page, screenshot, axe_content, lesson
+):
     path = f"{lesson}/{lesson}.ipynb"
     notebook = NotebookPage.open(page, lab, path)
     tasks = exercises(lab.checkout, lesson)
@@ -42,6 +46,8 @@ def test_a_student_runs_a_lesson_answers_it_and_validates_it(lab, page, screensh
         start = one.check + 1
     assert notebook.run_from(start) is None
     screenshot(page, f"student-{lesson}-ran")
+    axe_content(page, CONTENT)
+    expect(page.get_by_text("model not found")).to_have_count(0)
 
     for one in tasks:
         notebook.write(one.answer, one.solution)
