@@ -62,3 +62,23 @@ def test_a_student_runs_a_lesson_answers_it_and_validates_it(
     screenshot(page, f"student-{lesson}-validated")
     dialog.get_by_role("button", name="Ok").click()
     notebook.close()
+
+
+def test_validate_says_what_is_wrong_with_one_answer(lab, page, screenshot):
+    tasks = exercises(lab.checkout, "01_convolution")
+    made = nbformat.read(lab.checkout / "solutions" / "01_convolution" / "01_convolution.ipynb", 4)
+    nbformat.write(made, lab.opened / "wrong.ipynb")
+    notebook = NotebookPage.open(page, lab, "wrong.ipynb")
+    notebook.write(tasks[0].answer, "dense_parameters = 64 * 64 * 100")
+    notebook.save()
+
+    dialog = notebook.validate()
+    screenshot(page, "student-wrong-answer")
+    # The cell that failed, and one message, whole.
+    source, message = dialog.locator("pre").all_inner_texts()
+    assert '"dense_parameters"' in source
+    assert message.startswith("Not right yet: ")
+    assert "Each unit has a bias too." in " ".join(message.split())
+    assert len(message.splitlines()) <= 6
+    dialog.get_by_role("button", name="Ok").click()
+    notebook.close()
