@@ -17,7 +17,7 @@ the 28 x 28 picture [1]_. A picture that is merely shrunk shows none of that.
 Each step is a function of NumPy arrays that leaves its argument as it was.
 From a terminal::
 
-    python -m firstcnn.handwriting PICTURE ... --model MODEL.keras
+    python -m firstcnn.handwriting PICTURE ... [--model MODEL.keras]
 
 References
 ----------
@@ -335,10 +335,20 @@ def _is_even(grey: np.ndarray, dark_ink: bool) -> bool:
     is_paper = (grey >= _otsu(grey)) == dark_ink
     if is_paper.all() or not is_paper.any():
         return True
-    paper = grey[is_paper]
-    contrast = abs(float(np.median(paper)) - float(np.median(grey[~is_paper])))
+    paper, rest = grey[is_paper], grey[~is_paper]
+    contrast = abs(float(np.median(paper)) - float(np.median(rest)))
     spread = float(np.subtract(*np.percentile(paper, [80, 20])))
-    return bool(spread < max(0.12 * contrast, 0.01) and is_paper[_border(grey)].mean() > 0.7)
+    around = is_paper[_border(grey)].mean()
+    if spread < max(0.12 * contrast, 0.01) and around > 0.7:
+        return True
+    # A drawing has two colours, and its thick digit may lie along the edge. Where one of the two is
+    # a shadow, the ink in it is darker still.
+    ends = (98, 2) if dark_ink else (2, 98)
+    tails = [
+        abs(np.percentile(one, q) - np.median(one))
+        for one, q in zip((paper, rest), ends, strict=True)
+    ]
+    return bool(spread < 0.01 and around > 0.4 and max(tails) < 0.1)
 
 
 def _paper(grey: np.ndarray, dark_ink: bool) -> tuple[np.ndarray | float, bool]:
@@ -470,7 +480,10 @@ def _at_edge(labels, boxes, side, area, real) -> np.ndarray:
     if not inside.any():
         return np.zeros(len(boxes), bool)
     largest = side[inside].max()
-    return (along > 0) & ((along > 0.3 * side) | (side < 0.5 * largest))
+    # The digit's own strokes may reach the edge too: then they start close to the rest of it.
+    gap = _gaps(boxes, int(np.argmax(np.where(inside, side, 0))))
+    own = (gap <= max(2, 0.06 * largest)) & (side < 0.8 * largest) & (area > 0.01 * largest**2)
+    return (along > 0) & ((along > 0.3 * side) | (side < 0.5 * largest)) & ~own
 
 
 def _without_rules(mask: np.ndarray, axis: int) -> np.ndarray:
@@ -484,6 +497,7 @@ def _without_rules(mask: np.ndarray, axis: int) -> np.ndarray:
     if min(height, width) < 48:
         return mask
     run = max(8, width // 24)
+    rim = max(2, width // 33)
     runs = ndimage.binary_opening(turned, np.ones((1, run)))
     columns_of_ink, _ = ndimage.label(turned, [[0, 1, 0]] * 3)
     depth = np.bincount(columns_of_ink.ravel())[columns_of_ink]  # how tall the ink is at a pixel
@@ -491,7 +505,8 @@ def _without_rules(mask: np.ndarray, axis: int) -> np.ndarray:
     rules, thickness = np.zeros_like(turned), []
     for number, box in enumerate(ndimage.find_objects(labels), 1):
         line = labels[box] == number
-        if line.shape[1] < 0.9 * width or line.any(0).mean() < 0.8:
+        start, stop = box[1].start, box[1].stop
+        if start > rim or stop < width - rim or line.any(0).mean() < 0.8:
             continue
         thinnest = np.where(line, depth[box], height).min(0)
         typical = float(np.median(thinnest[line.any(0)]))
@@ -499,13 +514,16 @@ def _without_rules(mask: np.ndarray, axis: int) -> np.ndarray:
             continue
         thin = line & (depth[box] <= 1.5 * typical + 1)  # elsewhere the digit crosses the line
         rules[box] |= thin
-        lines = round(thin.sum() / (typical * width))  # a digit can tie several together
-        thickness += [typical] * max(1, lines)
+        # A digit can tie several rules together, and they still reach both edges one by one. The
+        # two long strokes of a large 4 do not: they meet at its tip.
+        ends = (thin[:, : rim - start + 1], thin[:, width - rim - start - 1 :])
+        thickness += [typical] * min(ndimage.label(end.any(1))[1] for end in ends)
     if not thickness:
         return mask
     rest = turned & ~rules
     _, pieces = ndimage.label(rest, np.ones((3, 3)))
-    thin = bool(rest.any()) and max(thickness) < 0.6 * stroke_width(rest)
+    # Strokes of a pixel or two are too fine to say that a line is thinner than they are.
+    thin = bool(rest.any()) and max(thickness) < 0.6 * stroke_width(rest) > 2
     if pieces == 0 or not (len(thickness) >= 2 or thin):
         return mask
     return rest if axis == 1 else rest.T
@@ -525,6 +543,8 @@ def _refuse_several(boxes: np.ndarray) -> None:
                 for part in (first, second)
             ]
             tall = [size[0] for size in sizes]
+            if axis == 0 and any(size[0] < 0.9 * size[1] for size in sizes):
+                continue  # the two halves of a broken 3 are each wider than tall
             if min(tall) >= 0.5 * max(tall) and gap > 0.2 * max(tall):
                 raise NoDigit(
                     "There is more than one digit in the picture: "
@@ -866,15 +886,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("pictures", nargs="+", metavar="PICTURE", help="a PNG or JPEG file")
     parser.add_argument(
         "--model",
-        required=True,
         metavar="MODEL.keras",
-        help="a trained network, as model.save() writes it (lesson 08_handwriting saves one)",
+        help="a trained network, as model.save() writes it; by default the course's own",
     )
     options = parser.parse_args(arguments)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from firstcnn import reader
+
     try:
-        model = _load(options.model)
-    except PictureError as error:
+        model = reader.load(options.model)
+    except reader.ModelError as error:
         parser.error(str(error))
     status = 0
     for picture in options.pictures:
@@ -887,18 +907,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             doubt = "" if reading.sure else f"  {reading.statement}"
             print(f"{picture}: {reading.digit} {reading.probabilities[reading.digit]:.3f}{doubt}")
     return status
-
-
-def _load(path: str):
-    if not Path(path).is_file():
-        raise PictureError(f"there is no model {path!r}: train one and save it with model.save().")
-    import keras
-
-    try:
-        return keras.saving.load_model(path, compile=False)
-    except Exception as error:
-        reason = str(error).strip().partition("\n")[0].partition(". ")[0][:150]
-        raise PictureError(f"{path!r} is not a Keras model: {reason}") from None
 
 
 if __name__ == "__main__":

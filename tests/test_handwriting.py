@@ -1,6 +1,7 @@
 import gzip
 import io
 import os
+import re
 import subprocess
 import sys
 import tracemalloc
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from firstcnn import handwriting as hw
+from firstcnn import reader
 
 # --- pictures to read: each a digit drawn as a line, and what a camera or a pen does to it ------
 
@@ -614,26 +616,32 @@ def test_command(tmp_path, monkeypatch, capsys, five):
     good.write_bytes(png(five).read())
     bad = tmp_path / "note.png"
     bad.write_text("no picture")
-    monkeypatch.setattr(hw, "_load", lambda path: Model(scores(d5=0.96, d3=0.04)))
+    monkeypatch.setattr(reader, "load", lambda path: Model(scores(d5=0.96, d3=0.04)))
     status = hw.main([str(good), str(bad), str(good), "--model", "m.keras"])
     out = capsys.readouterr().out.splitlines()
     assert status == 1
     assert out[0] == out[2] == f"{good}: 5 0.960"
     assert out[1].startswith(f"{bad}: note.png is not a picture")
     assert hw.main([str(good), "--model", "m.keras"]) == 0
-    monkeypatch.setattr(hw, "_load", lambda path: Model(scores(d5=0.5, d3=0.5)))
+    monkeypatch.setattr(reader, "load", lambda path: Model(scores(d5=0.5, d3=0.5)))
     hw.main([str(good), "--model", "m.keras"])
     assert "Not sure" in capsys.readouterr().out.splitlines()[-1]
 
 
-def test_command_needs_a_model(tmp_path, capsys):
+def test_command_reads_with_the_shipped_network_and_says_nothing_else(tmp_path, five):
+    picture = tmp_path / "five.png"
+    picture.write_bytes(png(five).read())
+    command = [sys.executable, "-m", "firstcnn.handwriting", str(picture)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert re.fullmatch(rf"{re.escape(str(picture))}: 5 (0\.\d+|1\.000)\n", done.stdout)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_command_needs_a_model_that_exists(tmp_path, capsys):
     with pytest.raises(SystemExit) as caught:
-        hw.main(["x.png"])
-    assert caught.value.code == 2
-    assert "--model" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
         hw.main(["x.png", "--model", str(tmp_path / "none.keras")])
-    assert "there is no model" in capsys.readouterr().err
+    assert caught.value.code == 2
+    assert "There is no model" in capsys.readouterr().err
 
 
 def test_import_needs_no_tensorflow():
