@@ -133,10 +133,13 @@ def test_a_pen_draws_as_wide_as_a_mouse(pad):
     assert ink(pad) == pytest.approx(wide, rel=0.02)
 
 
-def test_only_the_first_finger_and_the_first_button_draw(pad):
+def test_only_the_first_button_draws(pad):
     (x, y) = points(pad, 1)[0][0]
     pad.mouse.click(x, y, button="right")
+    pad.mouse.click(x, y, button="middle")
     assert ink(pad) == 0
+    pad.mouse.click(x, y)
+    assert ink(pad) > 50  # a dot
 
 
 # ---- pictures -------------------------------------------------------------------------------
@@ -319,5 +322,7 @@ def test_the_server_goes_and_comes_back(page, predict, allow):
         expect(page.locator("#network")).to_have_text("Network: test.keras.")
     draw(page, 9)
     expect(page.locator(".statement")).to_contain_text("The server does not answer")
+    for _ in range(3):  # it goes on asking
+        page.wait_for_event("requestfailed")
     with RunningPad(predict, first.port):
         assert answer(page) == "9"  # without a new line drawn

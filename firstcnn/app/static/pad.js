@@ -70,7 +70,7 @@ export function createPad(root, read, { area = root, maxBytes = Infinity } = {})
         context.quadraticCurveTo(x * side, y * side, ((x + nextX) * side) / 2, ((y + nextY) * side) / 2);
         [x, y] = [nextX, nextY];
       }
-      context.lineTo(x * side, y * side);
+      context.lineTo(x * side + 0.01, y * side); // a line of no length, a dot, is not drawn
       context.stroke();
     }
   }
