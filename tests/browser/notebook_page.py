@@ -99,6 +99,13 @@ class NotebookPage:
         self.bring_into_view(output)
         return output.inner_text()
 
+    def pictures_without_words(self) -> list[int]:
+        """Return the places of cells that show a picture, and no words of it to unfold."""
+        words = self.page.get_by_text("This figure in words")
+        shown = self.page.locator(".jp-Notebook .jp-Cell:has(.jp-RenderedImage)")
+        silent = shown.filter(has_not=words)
+        return silent.evaluate_all("all => all.map(x => Number(x.dataset.windowedListIndex))")
+
     def bring_into_view(self, part: Locator) -> None:
         """Scroll to a part of a cell, and make the cell the active one, so that it stays there."""
         part.click()

@@ -25,7 +25,7 @@ def lab(tmp_path_factory):
 
 
 def test_a_pad_in_a_notebook(lab, page, axe, allow, screenshot):
-    notebook = NotebookPage(page, lab, "pad.ipynb")
+    notebook = NotebookPage.open(page, lab, "pad.ipynb")
     assert notebook.run_from(0) is None
     expect(page.locator(".firstcnn-pad .statement")).to_have_text("Draw a digit, from 0 to 9.")
     # The still picture and its words stand aside.
@@ -54,7 +54,7 @@ def test_a_pad_in_a_notebook(lab, page, axe, allow, screenshot):
     notebook.save()
     notebook.close()
     allow("widget model not found", "the pad ended with its kernel")
-    NotebookPage(page, lab, "pad.ipynb")
+    NotebookPage.open(page, lab, "pad.ipynb")
     expect(page.locator(".jp-OutputArea-output img:visible")).to_have_count(1)
     expect(page.get_by_text("This figure in words")).to_be_visible()
     screenshot(page, "pad-in-lab-reopened")
