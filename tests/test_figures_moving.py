@@ -311,6 +311,9 @@ def test_a_frame_is_the_same_whatever_was_drawn_before(networks):
             fresh, said_afresh = new().frame(choices)
             assert said == said_afresh
             assert (reused == fresh).all(), (used, choices)
+            # Matplotlib leaves what is animated to the scene: nothing may be forgotten.
+            animated = set(used.figure.findobj(lambda artist: artist.get_animated()))
+            assert animated <= set(used.moving())
 
 
 def test_choices_that_there_are_not_become_the_nearest():
