@@ -47,7 +47,7 @@ def test_an_instructor_gets_from_generate_to_feedback_and_grades(
     course, lab, page, screenshot, without_cdn
 ):
     without_cdn(page)
-    page.goto(f"{lab.url}/lab?token={lab.token}&reset")
+    page.goto(f"{lab.url}/lab?token={lab.token}")
     choose(page, "Nbgrader", "Formgrader")
     form = page.frame_locator("iframe")
     row = form.get_by_role("row").filter(has_text=LESSON)
