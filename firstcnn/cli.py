@@ -108,7 +108,7 @@ def draw(
 @app.command()
 def train(
     path: Annotated[Path, typer.Argument(metavar="MODEL.keras", help="Where to write it.")],
-    epochs: Annotated[int, typer.Option(min=1, help="How often each image is seen.")] = 8,
+    epochs: Annotated[int, typer.Option(min=1, help="How often each image is seen.")] = 6,
     seed: Annotated[int, typer.Option(help="Where chance starts.")] = 0,
 ) -> None:
     """Train the network that the drawing pad reads with, on all of MNIST: under a minute."""

@@ -26,7 +26,7 @@ __all__ = ["SHIPPED", "ModelError", "batches", "build", "load", "save", "train"]
 SHIPPED = Path(__file__).with_name("digits.keras")
 """The trained network that comes with the package."""
 
-EPOCHS = 8
+EPOCHS = 6
 BATCH_SIZE = 128
 PEAK_RATE = 0.004
 
