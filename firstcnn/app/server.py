@@ -9,10 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import importlib
 import io
 import ipaddress
-import os
 import socket
 import threading
 import webbrowser
@@ -31,7 +29,7 @@ from starlette.responses import FileResponse, JSONResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from firstcnn import handwriting, kernel
+from firstcnn import handwriting, reader
 from firstcnn.app import AppError, reading
 
 __all__ = ["application", "run"]
@@ -260,12 +258,6 @@ class _Server(uvicorn.Server):
 
 
 def _load(path: Path | None):
-    """Load a network, as quietly as TensorFlow can be brought to start."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with kernel.native_stderr_closed():
-        importlib.import_module("tensorflow")
-    from firstcnn import reader
-
     try:
         return reader.load(path)
     except reader.ModelError as error:
