@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
 from lab import JupyterLab
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, WebSocket, expect
 
 # A lesson trains networks, and the machine may be busy: this only ends what hangs.
 PATIENCE = 300_000  # ms
@@ -23,6 +25,10 @@ SETTLED = """
         prompts.every(prompt => /\\d/.test(prompt)));
 }
 """
+# Messages between JupyterLab and a kernel; an answer names what it answers.
+ASKS = re.compile(rb'"msg_type": ?"execute_request"')
+REPLIES = re.compile(rb'"msg_type": ?"execute_reply"')
+IDLE = re.compile(rb'"execution_state": ?"idle"')
 # Scrolls at each look, until one look finds it in its place.
 IN_VIEW = """
 part => {
@@ -40,19 +46,74 @@ def choose(page: Page, menu: str, item: str) -> None:
     page.get_by_role("menuitem").filter(has=page.get_by_text(item, exact=True)).click()
 
 
+def click_until(part: Locator, changed: Locator, state: str) -> None:
+    """Click until an element has a class: after a run JupyterLab scrolls, away from the mouse."""
+    for _ in range(20):
+        part.click()
+        if state in changed.get_attribute("class").split():
+            return
+    raise AssertionError(f"clicked, and still not {state}: {changed}")
+
+
+class Questions:
+    """What JupyterLab asks a kernel to run, and whether it was answered.
+
+    After a failure JupyterLab shows at once that nothing runs. But the kernel is still declining
+    what waits, and declines with it what it is asked next.
+    """
+
+    def __init__(self):
+        self._asked = self._open = 0
+
+    def follow(self, socket: WebSocket) -> None:
+        """Count what goes over a connection, if it is a kernel's."""
+        if "/api/kernels/" in socket.url:
+            self._socket = socket
+            socket.on("framesent", self._sent)
+            socket.on("framereceived", self._received)
+
+    def answered(self):
+        """Return a context that ends when what is asked in it, and all before, is answered."""
+        before = self._asked
+        return self._socket.expect_event(
+            "framereceived",
+            lambda frame: self._asked > before and self._open == 0,
+            timeout=PATIENCE,
+        )
+
+    def _sent(self, frame: str | bytes) -> None:
+        if ASKS.search(_bytes(frame)):
+            self._asked += 1
+            self._open += 2  # a reply, and word that the kernel is idle, behind all output
+
+    def _received(self, frame: str | bytes) -> None:
+        data = _bytes(frame)
+        self._open -= bool(REPLIES.search(data))
+        self._open -= bool(IDLE.search(data) and ASKS.search(data))
+
+
+def _bytes(frame: str | bytes) -> bytes:
+    return frame.encode() if isinstance(frame, str) else frame
+
+
 class NotebookPage:
-    """The notebook that JupyterLab has open, its kernel ready.
+    """A notebook that JupyterLab opens, once it is there and its kernel is ready.
 
     Parameters
     ----------
     page : playwright.sync_api.Page
-        JupyterLab, which shows one notebook, or is about to.
+        JupyterLab, which will show one notebook.
     file : pathlib.Path
         That notebook.
+    go : callable
+        What opens it.
     """
 
-    def __init__(self, page: Page, file: Path):
+    def __init__(self, page: Page, file: Path, go: Callable[[], object]):
         self.page = page
+        self._questions = Questions()
+        page.on("websocket", self._questions.follow)
+        go()
         self._kinds = [one.cell_type for one in nbformat.read(file, as_version=4).cells]
         expect(page.locator(".jp-Notebook")).to_be_visible()
         expect(page.locator(".jp-Notebook .jp-Cell")).to_have_count(len(self._kinds))
@@ -61,8 +122,8 @@ class NotebookPage:
     @classmethod
     def open(cls, page: Page, lab: JupyterLab, path: str) -> NotebookPage:
         """Open a notebook by its address, without the tabs that were open before."""
-        page.goto(f"{lab.url}/lab/tree/{path}?token={lab.token}&reset")
-        return cls(page, lab.opened / path)
+        address = f"{lab.url}/lab/tree/{path}?token={lab.token}&reset"
+        return cls(page, lab.opened / path, lambda: page.goto(address))
 
     def expect_idle(self) -> None:
         """Wait until the kernel has nothing to do."""
@@ -79,12 +140,12 @@ class NotebookPage:
         below = self._kinds[index:]
         if "code" not in below:
             return None
-        if index == 0:
-            choose(self.page, "Run", "Run All Cells")
-        else:
-            self.cell(index).locator(".jp-InputArea-prompt").click()
-            rest = "and All Below" if below[1:] else "and Do not Advance"
-            choose(self.page, "Run", f"Run Selected Cell {rest}")
+        if index:
+            cell = self.cell(index)
+            click_until(cell.locator(".jp-InputArea-prompt"), cell, "jp-mod-active")
+        rest = "and All Below" if below[1:] else "and Do not Advance"
+        with self._questions.answered():
+            choose(self.page, "Run", f"Run Selected Cell {rest}" if index else "Run All Cells")
         self.page.wait_for_function(SETTLED, arg=[index, FAILURE], timeout=PATIENCE)
         failed = self.page.locator(".jp-Notebook .jp-Cell", has=self.page.locator(FAILURE))
         places = [
@@ -113,7 +174,8 @@ class NotebookPage:
 
     def write(self, index: int, text: str) -> None:
         """Replace what a cell holds by typing; pasting, where the editor would indent lines."""
-        self.cell(index).locator(".cm-content").click()
+        cell = self.cell(index)
+        click_until(cell.locator(".cm-content"), cell.locator(".cm-editor"), "cm-focused")
         self.page.keyboard.press("ControlOrMeta+A")
         if "\n" in text:
             self.page.keyboard.insert_text(text)

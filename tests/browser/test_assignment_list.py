@@ -45,9 +45,8 @@ def test_a_student_fetches_works_submits_and_reads_feedback(
     screenshot(page, "list-2-fetched")
 
     fetched.get_by_role("button", name=LESSON).click()
-    fetched.get_by_role("link", name=LESSON).click()
     file = lab.opened / LESSON / f"{LESSON}.ipynb"
-    notebook = NotebookPage(page, file)
+    notebook = NotebookPage(page, file, fetched.get_by_role("link", name=LESSON).click)
     first = exercises(lab.checkout, LESSON)[0]
     notebook.write(first.answer, first.solution)
     notebook.save()
