@@ -76,6 +76,7 @@ SURE = 0.8
 _FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "ICO")
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _FAINT = 0.04  # less contrast than this is blank paper
+_COARSE = 100  # pixels along the longer side; with fewer, lines may be thinner than a pixel
 _SMALLEST = 5  # pixels along the longer side; fewer do not show a digit
 
 
@@ -281,7 +282,18 @@ def ink(grey: np.ndarray) -> np.ndarray:
     if level < max(_FAINT, 4 * noise):
         raise NoDigit("The picture is blank: draw one digit, in a colour unlike the paper's.")
     low = max(0.05 * level, min(3 * noise, 0.4 * level))
-    return np.clip((strength - low) / (0.95 * level - low), 0, 1).astype(np.float32)
+    strokes = np.clip((strength - low) / (0.95 * level - low), 0, 1).astype(np.float32)
+    return _even_out(strokes) if max(strokes.shape) < _COARSE else strokes
+
+
+def _even_out(strokes: np.ndarray) -> np.ndarray:
+    """Make faint strokes as strong as the others, so that none of them breaks.
+
+    A line thinner than a pixel is grey, more or less, as it lies on the grid. Each pixel is
+    compared with the strongest around it.
+    """
+    peak = ndimage.gaussian_filter(ndimage.maximum_filter(strokes, 3), 0.75)
+    return np.clip(strokes / np.clip(peak, 0.2, 1), 0, 1).astype(np.float32)
 
 
 def _level(strength: np.ndarray) -> float:

@@ -292,6 +292,48 @@ def test_all_strokes_of_a_broken_digit_are_kept(lines):
     assert hw.one_digit(strokes).sum() > 0.97 * strokes.sum()
 
 
+@pytest.mark.parametrize("canvas", [(280, 280), (48, 48)])
+def test_long_strokes_of_a_large_digit_are_no_ruled_lines(canvas):
+    wide, high = canvas
+    lines = [(0.48, 0), (0.3, 0.7), (0.3, 0.7), (0.8, 0.68)], [(0.48, 0), (0.6, 1)]
+    pen = canvas[0] / 70
+    large = draw(*lines, canvas=canvas, size=high, width=pen, centre=(wide / 2, high / 2))
+    small = draw(*lines, canvas=(480, 480), size=280, width=4)
+    assert far(hw.prepare(large), hw.prepare(small)) < 0.2
+
+
+def test_halves_of_a_broken_digit_are_not_two_digits():
+    three = [(0.1, 0.05), (0.5, -0.02), (0.8, 0.1), (0.7, 0.3), (0.35, 0.36)]
+    lower = [(0.9, 0.65), (0.85, 0.85), (0.5, 1), (0.1, 0.9)]
+    whole = hw.prepare(draw(three, lower))
+    assert np.ptp(np.flatnonzero(whole.any(axis=1))) >= 18
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG"])
+def test_thick_digit_along_the_edge_is_no_shadow(form):
+    seven = draw([(0.06, 0.12), (0.06, 0.05), (0.93, 0.05), (0.9, 0.98)], size=150, width=18)
+    at_edge = seven[75:206, 82:209]
+    assert min(at_edge[0].mean(), at_edge[:, -1].mean()) < 120, "it does not lie along the edge"
+    wide = np.pad(at_edge, 60, constant_values=255)
+    assert far(hw.prepare(png(at_edge, form)), hw.prepare(wide)) < 0.1
+
+
+def test_stroke_of_the_digit_that_reaches_the_edge_is_kept():
+    body = [(0.2, 0.08), (0.15, 0.42), (0.55, 0.38), (0.8, 0.6), (0.7, 0.9), (0.15, 0.9)]
+    bar = [(0.25, 0), (0.75, 0)]
+    inside = draw(body, bar, canvas=(300, 300), size=200, width=8)
+    cut = inside[50:]  # through the bar
+    assert np.flatnonzero((cut < 128).any(axis=1))[0] == 0
+    assert far(hw.prepare(cut), hw.prepare(inside)) < 0.2
+
+
+@pytest.mark.parametrize("line", [[FIVE], [TWO], FOUR])
+def test_line_thinner_than_a_pixel_does_not_break(line):
+    fine = draw(*line, canvas=(560, 560), size=360, width=8)
+    coarse = np.asarray(Image.fromarray(fine).resize((28, 28), Image.Resampling.BOX))
+    assert far(hw.prepare(coarse), hw.prepare(fine)) < 0.35
+
+
 def test_specks_go():
     picture = draw(FIVE)
     picture_with = picture.copy()
