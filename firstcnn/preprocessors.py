@@ -88,8 +88,10 @@ class StillFigures(NbGraderPreprocessor):
         nb.metadata.pop("widgets", None)
         for cell in nb.cells:
             if cell.cell_type == "code":
-                cell.outputs = [one for one in cell.outputs if not self._is_controls(one)]
+                cell.outputs = [one for one in cell.outputs if self._is_still(one)]
         return nb, resources
 
-    def _is_controls(self, output):
-        return list(output.get("data", {})) == [self._controls]
+    def _is_still(self, output):
+        """Take the controls out of an output; tell whether there is anything else to see in it."""
+        data = output.get("data", {})
+        return data.pop(self._controls, None) is None or bool(data)

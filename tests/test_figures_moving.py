@@ -480,7 +480,7 @@ def test_solutions_and_feedback_hold_the_still_picture_only(tmp_path):
     assert "html-manager" not in text
 
 
-def test_only_controls_are_left_out():
+def test_only_controls_are_left_out_and_of_others_widgets_the_words_stay():
     picture = new_output("display_data", {"image/png": "iVBORw0KGgo="})
     stream = new_output("stream", text="said")
     view = {"model_id": "1"}
@@ -495,5 +495,6 @@ def test_only_controls_are_left_out():
     ]
     notebook = new_notebook(cells=cells, metadata={"widgets": {}, "kept": 1})
     done, _ = StillFigures().preprocess(notebook, {})
-    assert done.cells[1].outputs == [stream, picture, bundle]
+    words = new_output("display_data", {"text/plain": "not a figure of ours"})
+    assert done.cells[1].outputs == [stream, picture, words]
     assert dict(done.metadata) == {"kept": 1}
