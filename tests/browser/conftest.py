@@ -107,7 +107,8 @@ def new_page(chromium, watch, request):
         contexts.append(context)
         context.set_default_timeout(PATIENCE)
         watch.follow(context)
-        context.tracing.start(screenshots=True, snapshots=True)
+        # Without snapshots of the page, which make JupyterLab a third slower.
+        context.tracing.start(screenshots=True)
         return context.new_page()
 
     yield new_page
