@@ -82,7 +82,7 @@ def distort(images, seed):
 
 
 def flag_ones(
-    images: np.ndarray, labels: np.ndarray, share: float = 0.5, seed: int = 0
+    images: np.ndarray, labels: np.ndarray, share: float = 0.7, seed: int = 0
 ) -> np.ndarray:
     """Give some of the ones a flag, sharp or round at its tip, and some of these a foot.
 
@@ -92,7 +92,7 @@ def flag_ones(
         Bright ink on black, 0 to 1.
     labels : numpy.ndarray of int, shape (N,)
         The digits; only images of a 1 are changed.
-    share : float, default 0.5
+    share : float, default 0.7
         Of the ones, how many get a flag, 0 to 1.
     seed : int, default 0
         Decides which, and how.
