@@ -123,6 +123,7 @@ export function createPad(root, read, { area = root, maxBytes = Infinity } = {})
 
   let isNew = false;
   let isBusy = false;
+  let opening = 0; // pictures that the browser is decoding
   let earliest = 0;
   let timer = 0;
   let cleared = 0; // how often the paper became empty
@@ -135,7 +136,7 @@ export function createPad(root, read, { area = root, maxBytes = Infinity } = {})
   }
 
   async function pump() {
-    find("answer").ariaBusy = String(isBusy || isNew); // what is shown will change
+    find("answer").ariaBusy = String(isBusy || isNew || opening > 0); // what is shown will change
     if (isBusy || !isNew || timer || signal.aborted) return;
     const wait = earliest - performance.now();
     if (wait > 0) {
@@ -353,7 +354,11 @@ export function createPad(root, read, { area = root, maxBytes = Infinity } = {})
       return;
     }
     const asked = cleared;
+    opening += 1;
+    pump();
     const pixels = await createImageBitmap(chosen).catch(() => null); // it may be read all the same
+    opening -= 1;
+    pump();
     if (asked !== cleared || lines.length) return; // cleared or drawn over meanwhile
     picture = { file: chosen, pixels };
     changed();
