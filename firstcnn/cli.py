@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.progress import Progress
 
 from firstcnn import course as courses
 from firstcnn import source_rules
@@ -27,7 +28,9 @@ def build(
         bool, typer.Option("--missing", help="Only lessons that lack a student's notebook.")
     ] = False,
 ) -> None:
-    """Make course/ and solutions/ from source/, with nbgrader."""
+    """Make course/, solutions/ and docs/exercises.md from source/, with nbgrader."""
+    from firstcnn.answers import exercises
+
     checkout = courses.Course()
     chosen = checkout.choose(lessons)
     if missing:
@@ -45,24 +48,28 @@ def build(
             console.print(f"making, solving and executing {lesson}")
 
         courses.build(checkout, chosen, on_start=on_start)
+        if not missing:
+            exercises.write(checkout)
 
 
 @app.command()
 def verify(lessons: Lessons = None) -> None:
-    """Prove that course/ and solutions/ are what source/ makes; changes nothing."""
+    """Prove that what is made from source/ is current; changes nothing."""
+    from firstcnn.answers import exercises
+
     checkout = courses.Course()
     found = [
         f"source/{lesson}: {problem}"
         for lesson in checkout.choose(lessons)
         for problem in source_rules.problems(checkout.source(lesson))
     ]
-    found = found or courses.verify(checkout, lessons)
+    found = found or [*courses.verify(checkout, lessons), *exercises.verify(checkout)]
     for line in found:
         console.print(line, markup=False)
     if found:
         console.print(f"{len(found)} differences. Edit source/, then run `firstcnn build`.")
         raise typer.Exit(1)
-    console.print("course/ and solutions/ are what source/ makes.")
+    console.print("course/, solutions/ and docs/exercises.md are what source/ makes.")
 
 
 @app.command()
@@ -77,6 +84,66 @@ def tidy(lessons: Lessons = None) -> None:
         if text != path.read_text(encoding="utf-8"):
             path.write_text(text, encoding="utf-8")
             console.print(f"tidied source/{lesson}")
+
+
+@app.command()
+def answers(
+    lessons: Lessons = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", help="An exercise's name; may be repeated.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Which answers meet in one notebook.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Notebooks graded at a time.")] = 2,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="Run every cell, not only those that exercises need.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--messages", help="Show what each wrong answer is told.")
+    ] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="Weaken the checks too: would the bank notice?")
+    ] = False,
+) -> None:
+    """Grade every right and wrong answer of the bank, and tell which is not graded so."""
+    from firstcnn.answers import mutants, trial
+
+    checkout = courses.Course()
+    with Progress(transient=True, console=console) as progress:
+        bar = progress.add_task("grading", total=None)
+        graded, seconds = trial.try_answers(
+            checkout,
+            lessons,
+            only=only or (),
+            seed=seed,
+            workers=workers,
+            whole=whole,
+            on_progress=lambda done, of: progress.update(bar, completed=done, total=of),
+        )
+    for one in graded:
+        place = f"{one.exercise.lesson} {one.exercise.name}, {one.answer.kind}: {one.answer.label}"
+        if verbose and one.answer.kind != "right" and not one.faults:
+            console.print(f"\n{place}\n{one.message}", markup=False)
+        for fault in one.faults:
+            console.print(f"\nFAULT {place}\n{fault}", markup=False)
+    right, accepted, wrong, rejected = trial.counts(graded)
+    console.print(f"{accepted} of {right} right answers accepted")
+    console.print(f"{rejected} of {wrong} wrong answers rejected, and told why")
+    console.print(f"{seconds:.0f} s")
+    failed = any(one.faults for one in graded)
+    if report:
+        with Progress(transient=True, console=console) as progress:
+            bar = progress.add_task("weakening the checks", total=None)
+            survey = mutants.survey(
+                checkout,
+                lessons,
+                workers=workers,
+                on_progress=lambda done, of: progress.update(bar, completed=done, total=of),
+            )
+        for line in mutants.lines(survey):
+            console.print(line, markup=False)
+        failed = failed or not survey.good
+    if failed:
+        raise typer.Exit(1)
 
 
 @app.command("app")

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
@@ -168,30 +169,71 @@ def verify(course: Course, lessons: Iterable[str] | None = None) -> list[str]:
 def _generated(course: Course, lessons: Sequence[str], *, execute: bool = True) -> Iterator[Path]:
     """Have nbgrader make ``course/`` and ``solutions/`` in a temporary folder."""
     from nbgrader.converters import GenerateAssignment, GenerateSolution
-    from nbgrader.coursedir import CourseDirectory
     from nbgrader.preprocessors import Execute
-    from nbgrader.utils import capture_log
-    from traitlets.config.loader import PyFileConfigLoader
 
     with tempfile.TemporaryDirectory(prefix="firstcnn-") as temporary:
-        config = PyFileConfigLoader("nbgrader_config.py", path=str(course.root)).load_config()
-        config.CourseDirectory.root = str(course.root)
-        config.CourseDirectory.release_directory = str(Path(temporary, "course"))
-        config.CourseDirectory.solution_directory = str(Path(temporary, "solutions"))
-        # The instructor's gradebook is left alone: making notebooks is not grading.
-        config.CourseDirectory.db_url = f"sqlite:///{temporary}/gradebook.db"
-        if not execute:
-            config.GenerateSolution.preprocessors = [
-                step for step in config.GenerateSolution.preprocessors if step is not Execute
-            ]
-        with _environment_on_path():
-            for lesson in lessons:
-                for step in (GenerateAssignment, GenerateSolution):
-                    config.CourseDirectory.assignment_id = lesson
-                    converter = step(coursedir=CourseDirectory(config=config), config=config)
-                    converter.log.handlers, converter.log.propagate = [], False
-                    _expect_success(lesson, capture_log(converter))
+        for lesson in lessons:
+            config = nbgrader_config(course, lesson)
+            config.CourseDirectory.release_directory = str(Path(temporary, "course"))
+            config.CourseDirectory.solution_directory = str(Path(temporary, "solutions"))
+            # The instructor's gradebook is left alone: making notebooks is not grading.
+            config.CourseDirectory.db_url = f"sqlite:///{temporary}/gradebook.db"
+            if not execute:
+                config.GenerateSolution.preprocessors = [
+                    step for step in config.GenerateSolution.preprocessors if step is not Execute
+                ]
+            for step in (GenerateAssignment, GenerateSolution):
+                run_nbgrader(step, lesson, config)
         yield Path(temporary)
+
+
+def nbgrader_config(course: Course, lesson: str) -> Any:
+    """Return the checkout's ``nbgrader_config.py``, loaded, with one lesson chosen.
+
+    Parameters
+    ----------
+    course : Course
+        The checkout.
+    lesson : str
+        The assignment.
+
+    Returns
+    -------
+    traitlets.config.Config
+        A copy of one's own, to change before :func:`run_nbgrader`.
+    """
+    from traitlets.config.loader import PyFileConfigLoader
+
+    config = PyFileConfigLoader("nbgrader_config.py", path=str(course.root)).load_config()
+    config.CourseDirectory.root = str(course.root)
+    config.CourseDirectory.assignment_id = lesson
+    return config
+
+
+def run_nbgrader(step: type, lesson: str, config: Any) -> None:
+    """Run one of nbgrader's converters, quietly.
+
+    Parameters
+    ----------
+    step : type
+        A class of ``nbgrader.converters``.
+    lesson : str
+        The lesson, for messages.
+    config : traitlets.config.Config
+        As :func:`nbgrader_config` returns it.
+
+    Raises
+    ------
+    CourseError
+        If it fails, with what it said.
+    """
+    from nbgrader.coursedir import CourseDirectory
+    from nbgrader.utils import capture_log
+
+    with _environment_on_path():
+        converter = step(coursedir=CourseDirectory(config=config), config=config)
+        converter.log.handlers, converter.log.propagate = [], False
+        _expect_success(step, lesson, capture_log(converter))
 
 
 @contextlib.contextmanager
@@ -205,10 +247,11 @@ def _environment_on_path() -> Iterator[None]:
         os.environ["PATH"] = before
 
 
-def _expect_success(lesson: str, result: dict) -> None:
+def _expect_success(step: type, lesson: str, result: dict) -> None:
     if not result["success"]:
         said = (result.get("error") or result.get("log") or "").strip()
-        raise CourseError(f"nbgrader could not make {lesson}:\n{said}")
+        verb = "grade" if step.__name__ == "Autograde" else "make"
+        raise CourseError(f"nbgrader could not {verb} {lesson}:\n{said}")
 
 
 def _refuse_errors(lesson: str, notebook: NotebookNode) -> None:

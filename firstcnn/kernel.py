@@ -128,9 +128,44 @@ def _local_first(load_data):
 def main():
     """Start the kernel; the command line is ipykernel's."""
     install()
+    run()
+
+
+def run():
+    """Run a kernel in this process, in which `install` has been called; returns when it ends."""
     from ipykernel import kernelapp
 
-    kernelapp.launch_new_instance()
+    app = kernelapp.IPKernelApp.instance()
+    app.initialize()
+    app.shell.set_custom_exc((NameError,), _explain_missing_answer)
+    app.start()
+
+
+def _explain_missing_answer(shell, kind, error, trace, tb_offset=None):
+    """Say in a check's own words that an answer is missing, where Python would show a NameError.
+
+    A name that a check needs is missing when the answer's cell stopped with an error, was not
+    run, or gave its value another name. All other errors are shown as ever.
+    """
+    name = getattr(error, "name", None)
+    if name and _is_check(shell, trace):
+        from firstcnn.check import missing
+
+        error = missing(name)
+        kind = type(error)
+    shell.showtraceback((kind, error, trace), tb_offset=tb_offset, running_compiled_code=True)
+
+
+def _is_check(shell, trace):
+    """Tell whether an error was raised by the top level of a cell that checks an answer."""
+    import linecache
+
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    frame = trace.tb_frame
+    if frame.f_globals is not shell.user_ns or frame.f_code.co_name != "<module>":
+        return False
+    return "from firstcnn import check\n" in linecache.getlines(frame.f_code.co_filename)
 
 
 if __name__ == "__main__":

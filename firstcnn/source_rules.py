@@ -156,16 +156,40 @@ def _exercise_problems(cells: list[NotebookNode]) -> Iterator[str]:
     points = sum(cell.metadata.nbgrader.points for cell in checks)
     if points != POINTS:
         yield f"its exercises are worth {points} points, not {POINTS}"
-    if len(checks) not in EXERCISES:
-        yield f"it has {len(checks)} exercises, not {EXERCISES.start} to {EXERCISES.stop - 1}"
-    if len(answers) != len(checks):
-        yield f"it has {len(answers)} answer cells for {len(checks)} check cells"
+    if len(answers) not in EXERCISES:
+        yield f"it has {len(answers)} exercises, not {EXERCISES.start} to {EXERCISES.stop - 1}"
+    yield from _pairing_problems(cells)
     answered = set().union(*(assigned_names(cell.source) for cell in answers), set())
     for cell in answers:
         if "### BEGIN SOLUTION" not in cell.source:
             yield f"cell {cell.id}: no ### BEGIN SOLUTION"
     for cell in checks:
         yield from (f"cell {cell.id}: {line}" for line in check_problems(cell, answered))
+
+
+def _pairing_problems(cells: list[NotebookNode]) -> Iterator[str]:
+    """Tell where answers and their checks are not named and placed as pairs.
+
+    The checks of ``NAME-answer`` are ``NAME-check`` and, where an exercise has parts that earn
+    points of their own, ``NAME-PART-check``; they stand behind it and before the next answer.
+    """
+    answer, checked = None, True
+    for cell in cells:
+        graded = cell.metadata.get("nbgrader", {})
+        if graded.get("solution"):
+            if not checked:
+                yield f"cell {answer}: no check behind it"
+            answer, checked = cell.id, False
+            if not cell.id.endswith("-answer"):
+                yield f"cell {cell.id}: an answer's id ends in -answer"
+        elif graded.get("grade"):
+            stem = (answer or "").removesuffix("-answer")
+            named = cell.id == f"{stem}-check" if not checked else cell.id.startswith(f"{stem}-")
+            if answer is None or not named or not cell.id.endswith("-check"):
+                yield f"cell {cell.id}: not named for the answer before it, {answer}"
+            checked = True
+    if not checked:
+        yield f"cell {answer}: no check behind it"
 
 
 def assigned_names(source: str) -> set[str]:

@@ -196,7 +196,7 @@ def test_the_command_verifies_and_names_the_cell(restored, monkeypatch):
     result = runner.invoke(cli.app, ["verify"])
     assert (result.exit_code, result.output) == (
         0,
-        "course/ and solutions/ are what source/ makes.\n",
+        "course/, solutions/ and docs/exercises.md are what source/ makes.\n",
     )
     edit(restored.source("one_lesson"), "title", "One", "A")
     result = runner.invoke(cli.app, ["verify"])

@@ -16,7 +16,7 @@ def test_a_solution_earns_all_points_and_a_blank_none(tmp_path, lesson):
     course.nbgrader("autograde", lesson)
 
     solved = course.points("solved", lesson)
-    assert len(solved) in EXERCISES
+    assert len(solved) >= EXERCISES.start
     assert {name: got for name, (got, _) in solved.items()} == {
         name: most for name, (_, most) in solved.items()
     }

@@ -8,6 +8,8 @@ import pytest
 from nbformat.v4 import new_output
 from notebooks import LESSONS, ROOT, cell, exercise, lesson
 
+from firstcnn.answers.bank import exercises_of
+from firstcnn.course import Course
 from firstcnn.source_rules import canonical, problems
 
 NUMBER_OF_LESSONS = 8
@@ -24,6 +26,13 @@ def cells(name):
 
 def exercises(name):
     return [one for one in cells(name) if one.metadata.get("nbgrader", {}).get("grade")]
+
+
+def exercise_text(name, answer):
+    """Return the last text that stands before an answer cell under its heading."""
+    before = [one.source for one in cells(name)[: [c.id for c in cells(name)].index(answer)]]
+    start = max(i for i, text in enumerate(before) if text.startswith("### Exercise"))
+    return "\n".join(before[start:])
 
 
 @pytest.mark.parametrize("name", LESSONS)
@@ -55,10 +64,14 @@ def test_every_lesson_has_its_parts(name):
 @pytest.mark.parametrize("name", LESSONS)
 def test_headings_state_the_points(name):
     prose = "\n".join(one.source for one in cells(name) if one.cell_type == "markdown")
-    stated = [
-        int(points) for points in re.findall(r"^### Exercise.*\((\d+) points?\)$", prose, re.M)
-    ]
-    assert stated == [one.metadata.nbgrader.points for one in exercises(name)]
+    headings = re.findall(r"^### Exercise.*\((\d+) points?\)$", prose, re.MULTILINE)
+    earned = [sum(checks.values()) for _, _, checks in exercises_of(Course(ROOT), name)]
+    assert [int(points) for points in headings] == earned
+    # What has parts says what each is worth.
+    for exercise_name, _, checks in exercises_of(Course(ROOT), name):
+        if len(checks) > 1:
+            text = exercise_text(name, f"{exercise_name}-answer")
+            assert re.search(r"\b\d points?\b(?!\))", text), exercise_name
 
 
 @pytest.mark.parametrize("name", LESSONS)
@@ -122,7 +135,27 @@ def broken_notebooks():
     yield "id-apart", changed(nbgrader("grade_id", "other")), "should equal its id"
     yield "points", changed(nbgrader("points", 5)), "worth 14 points, not 10"
     yield "too-few", changed(lambda c: c.__delitem__(slice(1, 3))), "it has 3 exercises"
-    yield "lonely", changed(lambda c: c.__delitem__(1)), "3 answer cells for 4 check cells"
+    yield "lonely", changed(lambda c: c.__delitem__(1)), "not named for the answer before it, None"
+    yield (
+        "unchecked",
+        changed(lambda c: c.__delitem__(2)),
+        "cell a-value-answer: no check behind it",
+    )
+    yield (
+        "unchecked-last",
+        changed(lambda c: c.__delitem__(-1)),
+        "cell d-value-answer: no check behind it",
+    )
+
+    def rename(at, name):
+        def change(cells):
+            cells[at]["id"] = cells[at].metadata.nbgrader["grade_id"] = name
+
+        return change
+
+    yield "part-first", changed(rename(2, "a-value-part-check")), "not named for the answer"
+    yield "stranger", changed(rename(2, "b-value-check")), "not named for the answer"
+    yield "unnamed", changed(rename(1, "a-value-solution")), "an answer's id ends in -answer"
     yield "solved", changed(replace("### BEGIN SOLUTION", "# BEGIN", 1)), "no ### BEGIN SOLUTION"
     yield "no-hidden", changed(replace("BEGIN HIDDEN", "HIDDEN")), "it has no hidden tests"
     yield "assert", changed(replace("check.number", "assert True\ncheck.number")), "a bare assert"
@@ -175,6 +208,17 @@ def test_every_rule_can_be_broken(tmp_path, notebook, said):
 def test_the_small_lesson_of_these_tests_keeps_every_rule(tmp_path):
     path = tmp_path / "whole.ipynb"
     path.write_text(canonical(lesson(cell("code", "quiet", "model.fit(x, y, verbose=2)"))))
+    assert problems(path) == []
+
+
+def test_an_exercise_may_have_a_check_for_each_of_its_parts(tmp_path):
+    notebook = lesson()
+    part = exercise("d-value-sign", 1, 8)[1]
+    part["source"] = part["source"].replace("d-value-sign", "d_value")
+    notebook.cells[-1].metadata.nbgrader["points"] = 3
+    notebook.cells.append(part)
+    path = tmp_path / "parts.ipynb"
+    path.write_text(canonical(notebook))
     assert problems(path) == []
 
 

@@ -1,0 +1,169 @@
+"""Put answers into a lesson's notebook, so that few notebooks try them all.
+
+A *round* is a submission in which every exercise has one answer, right or wrong. As many
+rounds as the exercise with most answers has are enough for each answer to be tried once,
+always between answers of other kinds: what an exercise is worth must not depend on them.
+
+Cells that no exercise needs (figures, trainings that are only looked at) are left out of a
+round. Which these are is read off the code: see `needed_cells`.
+"""
+
+from __future__ import annotations
+
+import ast
+import random
+from collections.abc import Iterable, Sequence
+
+from nbformat import NotebookNode
+
+from firstcnn.answers.bank import Answer, Exercise
+
+Round = dict[str, Answer]
+
+
+def rounds(exercises: Sequence[Exercise], seed: int = 0) -> list[Round]:
+    """Deal the answers of a lesson out to rounds.
+
+    Parameters
+    ----------
+    exercises : sequence of Exercise
+        The exercises of one lesson.
+    seed : int, optional
+        Which answers meet in a round.
+
+    Returns
+    -------
+    list of dict
+        In each round, an answer for each exercise's name; every answer is in one or more.
+    """
+    chance = random.Random(seed)
+    most = max(len(exercise.answers) for exercise in exercises)
+    dealt: list[Round] = [{} for _ in range(most)]
+    for exercise in exercises:
+        answers = list(exercise.answers)
+        chance.shuffle(answers)
+        # In the rounds that are left it gets one more of those that train nothing.
+        idle = [answer for answer in answers if ".fit(" not in answer.code]
+        answers += [chance.choice(idle) for _ in range(most - len(answers))]
+        chance.shuffle(answers)
+        for one, answer in zip(dealt, answers, strict=True):
+            one[exercise.name] = answer
+    return dealt
+
+
+def notebook(release: NotebookNode, one: Round, needed: set[str] | None = None) -> NotebookNode:
+    """Return a released notebook with a round's answers in it.
+
+    Parameters
+    ----------
+    release : NotebookNode
+        The notebook that students get; it is left as it is.
+    one : dict of str to Answer
+        An answer for each exercise that is to be filled in.
+    needed : set of str, optional
+        The ids of the cells to keep besides answers and checks; by default all.
+    """
+    filled = release.copy()
+    filled.cells = []
+    for cell in release.cells:
+        graded = cell.metadata.get("nbgrader", {})
+        if not graded and needed is not None and cell.id not in needed:
+            continue
+        copy = NotebookNode(cell)
+        name = cell.id.removesuffix("-answer")
+        if graded.get("solution") and name in one:
+            copy["source"] = one[name].code
+        filled.cells.append(copy)
+    return filled
+
+
+def needed_cells(release: NotebookNode, codes: Iterable[str]) -> set[str]:
+    """Return the ids of the ungraded code cells that answers depend on.
+
+    A cell is needed if it binds or changes a name that an answer, or a needed cell after it,
+    reads. To change is taken widely: ``name.method(...)`` as a statement, an assignment to a
+    part of it, and ``name.fit(...)`` anywhere all count.
+
+    Parameters
+    ----------
+    release : NotebookNode
+        The notebook that students get.
+    codes : iterable of str
+        All answers to its exercises. Those that are not Python read nothing.
+    """
+    wanted = set().union(*(_reads(code) for code in codes))
+    answered = {cell.id for cell in release.cells if cell.metadata.get("nbgrader")}
+    modules = _imported(release.cells)
+    needed = set()
+    wanted_below = set(wanted)
+    for cell in reversed(release.cells):
+        if cell.cell_type != "code":
+            continue
+        if cell.id in answered:
+            # What an answer binds may be missing, or be read by a cell below: nothing is settled.
+            wanted_below |= wanted | _reads(cell.source)
+            continue
+        binds, changes = _writes(cell.source)
+        if wanted_below & (binds | changes - modules):
+            needed.add(cell.id)
+            wanted_below = (wanted_below - binds) | _reads(cell.source)
+    return needed
+
+
+def _parse(code: str) -> list[ast.stmt]:
+    try:
+        return ast.parse(code).body
+    except SyntaxError:
+        return []
+
+
+def _names(node: ast.AST, kind: type) -> set[str]:
+    return {
+        one.id for one in ast.walk(node) if isinstance(one, ast.Name) and isinstance(one.ctx, kind)
+    }
+
+
+def _imported(cells: Iterable[NotebookNode]) -> set[str]:
+    """Return the names of modules: calling a function of one changes no object of a cell."""
+    found = set()
+    for cell in cells:
+        for statement in _parse(cell.source) if cell.cell_type == "code" else ():
+            if isinstance(statement, ast.Import | ast.ImportFrom):
+                found |= _bound_by(statement)
+    return found
+
+
+def _bound_by(statement: ast.stmt) -> set[str]:
+    if isinstance(statement, ast.FunctionDef | ast.ClassDef):
+        return {statement.name}
+    if isinstance(statement, ast.Import | ast.ImportFrom):
+        return {(alias.asname or alias.name).split(".")[0] for alias in statement.names}
+    inner = [one.target for one in ast.walk(statement) if isinstance(one, ast.comprehension)]
+    return _names(statement, ast.Store) - set().union(*(_names(one, ast.Store) for one in inner))
+
+
+def _reads(code: str) -> set[str]:
+    """Return the names that a cell reads before it binds them."""
+    reads, bound = set(), set()
+    for statement in _parse(code):
+        reads |= _names(statement, ast.Load) - bound
+        if isinstance(statement, ast.AugAssign):
+            reads |= _names(statement.target, ast.Store) - bound
+        bound |= _bound_by(statement)
+    return reads
+
+
+def _writes(code: str) -> tuple[set[str], set[str]]:
+    """Return the names that a cell binds, and those whose objects it may change."""
+    binds, changes = set(), set()
+    for statement in _parse(code):
+        binds |= _bound_by(statement)
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Attribute | ast.Subscript) and isinstance(node.ctx, ast.Store):
+                changes |= _names(node, ast.Load)
+            # A method's value may be thrown away or kept: network.fit(...) trains either way.
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                thrown_away = isinstance(statement, ast.Expr)
+                if thrown_away or node.func.attr in ("fit", "compile"):
+                    changes |= _names(node.func.value, ast.Load)
+    return binds, changes

@@ -1,0 +1,419 @@
+"""Have nbgrader grade rounds of answers, and tell which grades and messages are not right.
+
+The way is nbgrader's own: a course folder with the course's configuration, ``generate_assignment``,
+a submission for each round, and `nbgrader.converters.Autograde` over them. Only the kernels are
+forked from a warm process in place of being started cold (`firstcnn.grading.warm`).
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import itertools
+import json
+import os
+import re
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbformat import NotebookNode
+from nbgrader.converters import Autograde, GenerateAssignment
+
+from firstcnn import kernel
+from firstcnn.answers.bank import Answer, Exercise, load
+from firstcnn.answers.rounds import Round, needed_cells, notebook, rounds
+from firstcnn.check import CheckFailed, NotAnswered
+from firstcnn.course import Course, nbgrader_config, run_nbgrader
+from firstcnn.grading.warm import SOCKET_VARIABLE, Nursery
+
+#: A message must be read at a glance.
+LONGEST_MESSAGE = 400
+
+#: Submissions in one task: enough to pay for its course folder, few enough to share the work.
+_ROUNDS_AT_A_TIME = 4
+
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@dataclass(frozen=True)
+class Graded:
+    """What became of one answer in one round.
+
+    Parameters
+    ----------
+    exercise : Exercise
+        The exercise.
+    answer : Answer
+        The answer.
+    points : dict of str to float
+        Points by check.
+    messages : dict of str to str
+        What each failing check says, by check, as the student reads it.
+    stderr : dict of str to str
+        What checks wrote to stderr.
+    beside : dict of str to str
+        The labels of the answers to the other exercises in the round.
+    """
+
+    exercise: Exercise
+    answer: Answer
+    points: dict[str, float]
+    messages: dict[str, str]
+    stderr: dict[str, str]
+    beside: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def message(self) -> str:
+        """The first failing check's message."""
+        return next(iter(self.messages.values()), "")
+
+    @property
+    def faults(self) -> list[str]:
+        """What is not as it should be, a line each."""
+        return list(_faults(self))
+
+
+def _faults(graded: Graded) -> Iterator[str]:
+    answer, message = graded.answer, graded.message
+    expected = graded.exercise.expected(answer)
+    if graded.points != expected:
+        yield f"got {_shown(graded.points)}, should get {_shown(expected)}" + (
+            f": {message}" if message else ""
+        )
+    for check, text in graded.stderr.items():
+        yield f"{check} wrote to stderr: {text[:200]}"
+    for check, text in graded.messages.items():
+        if not text.startswith((CheckFailed.heading, NotAnswered.heading)):
+            yield f"{check} stops with an error of its own in place of a message: {text[:400]}"
+    if answer.kind == "right":
+        return
+    if answer.says and _plain(answer.says) not in _plain(message):
+        yield f"its message does not say {answer.says!r}: {message}"
+    for check, text in graded.messages.items():
+        if len(text) >= LONGEST_MESSAGE:
+            yield f"the message of {check} has {len(text)} characters: {text}"
+        if not any(re.search(rf"\b{name}\b", text) for name in _given_names(graded.exercise)):
+            yield f"the message of {check} does not name what the student has: {text}"
+
+
+def _plain(text: str) -> str:
+    """Leave out white space: messages are wrapped where a line is full."""
+    return re.sub(r"\s+", "", text)
+
+
+def _shown(points: dict[str, float]) -> str:
+    return ", ".join(f"{check} {number:g}" for check, number in points.items())
+
+
+def _given_names(exercise: Exercise) -> set[str]:
+    from firstcnn.source_rules import assigned_names
+
+    blank = next(answer for answer in exercise.answers if answer.kind == "blank")
+    right = [answer for answer in exercise.answers if answer.kind == "right"]
+    common = set.intersection(*(assigned_names(answer.code) for answer in right))
+    return assigned_names(blank.code) | common
+
+
+def released(course: Course, lesson: str) -> NotebookNode:
+    """Return a lesson as nbgrader would release it now, made apart from any gradebook."""
+    with tempfile.TemporaryDirectory(prefix="firstcnn-") as folder:
+        return Desk(course, Path(folder)).released(lesson)
+
+
+# ---- grading ----------------------------------------------------------------------------------
+
+
+class Desk:
+    """A course folder in which nbgrader grades; its lessons are generated when first asked for.
+
+    Parameters
+    ----------
+    course : Course
+        The checkout whose source notebooks say what is right.
+    root : pathlib.Path
+        An empty folder to work in.
+    """
+
+    def __init__(self, course: Course, root: Path) -> None:
+        self.course, self.root = course, root
+        self.graded: list[str] = []
+        self._generated: dict[str, NotebookNode] = {}
+
+    def released(self, lesson: str) -> NotebookNode:
+        """Return the notebook that students get, made by nbgrader from the source.
+
+        Raises
+        ------
+        CourseError
+            If nbgrader fails.
+        """
+        if lesson not in self._generated:
+            run_nbgrader(GenerateAssignment, lesson, self._config(lesson))
+            path = self.root / "course" / lesson / f"{lesson}.ipynb"
+            self._generated[lesson] = nbformat.read(path, as_version=4)
+        return self._generated[lesson]
+
+    def grade(
+        self,
+        lesson: str,
+        submissions: dict[str, NotebookNode],
+        environment: dict[str, str] | None = None,
+    ) -> dict[str, tuple[dict[str, float], NotebookNode]]:
+        """Grade notebooks as nbgrader's autograde does.
+
+        Parameters
+        ----------
+        lesson : str
+            The lesson.
+        submissions : dict of str to NotebookNode
+            What students hand in, by a name for each that was not used here before.
+        environment : dict of str, optional
+            More environment variables for the kernels.
+
+        Returns
+        -------
+        dict
+            By name, the points by check and the autograded notebook.
+
+        Raises
+        ------
+        CourseError
+            If nbgrader fails.
+        """
+        self.released(lesson)
+        config = self._config(lesson)
+        for student, work in submissions.items():
+            place = self.root / "submitted" / student / lesson
+            place.mkdir(parents=True)
+            nbformat.write(work, place / f"{lesson}.ipynb")
+        with self._warm_kernels(environment or {}), warnings.catch_warnings():
+            # nbgrader's own gradebook is not quiet on SQLAlchemy 2.
+            warnings.simplefilter("ignore")
+            run_nbgrader(Autograde, lesson, config)
+        self.graded += submissions
+        graded = {}
+        for student in submissions:
+            points = _points(config.CourseDirectory.db_url, lesson, student)
+            path = self.root / "autograded" / student / lesson / f"{lesson}.ipynb"
+            graded[student] = points, nbformat.read(path, as_version=4)
+        return graded
+
+    def _config(self, lesson: str) -> Any:
+        config = nbgrader_config(self.course, lesson)
+        config.CourseDirectory.root = str(self.root)
+        config.CourseDirectory.source_directory = str(self.course.root / "source")
+        config.CourseDirectory.db_url = f"sqlite:///{self.root}/gradebook.db"
+        config.Execute.shutdown_kernel = "immediate"
+        return config
+
+    @contextlib.contextmanager
+    def _warm_kernels(self, environment: dict[str, str]) -> Iterator[None]:
+        """Let every kernel that is started meanwhile be the course's own, and a warm one."""
+        spec = json.loads(Path(kernel.jupyter_path(), "kernels/python3/kernel.json").read_text())
+        spec["env"] |= environment
+        spec["metadata"]["kernel_provisioner"] = {"provisioner_name": "firstcnn-warm"}
+        place = self.root / "jupyter" / "kernels" / "python3"
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "kernel.json").write_text(json.dumps(spec))
+        before = os.environ.get("JUPYTER_PATH")
+        os.environ["JUPYTER_PATH"] = str(self.root / "jupyter")
+        try:
+            yield
+        finally:
+            os.environ.pop("JUPYTER_PATH")
+            if before is not None:
+                os.environ["JUPYTER_PATH"] = before
+
+
+def _points(database: str, lesson: str, student: str) -> dict[str, float]:
+    from nbgrader.api import Gradebook
+
+    with Gradebook(database, "first-cnn") as gradebook:
+        submission = gradebook.find_submission(lesson, student)
+        return {grade.name: grade.score for book in submission.notebooks for grade in book.grades}
+
+
+def graded_round(
+    exercises: Iterable[Exercise], one: Round, points: dict[str, float], made: NotebookNode
+) -> list[Graded]:
+    """Tell what became of each answer of a round, from its points and its autograded notebook."""
+    cells = {cell.metadata.get("nbgrader", {}).get("grade_id"): cell for cell in made.cells}
+    found = []
+    for exercise in exercises:
+        messages, stderr = {}, {}
+        for check in exercise.checks:
+            for output in cells[check].outputs:
+                if output.output_type == "error":
+                    messages[check] = _ANSI.sub("", "\n".join(output.traceback)).strip()
+                elif output.output_type == "stream" and output.name == "stderr":
+                    stderr[check] = output.text
+        beside = {name: answer.label for name, answer in one.items() if name != exercise.name}
+        earned = {check: points[check] for check in exercise.checks}
+        found.append(Graded(exercise, one[exercise.name], earned, messages, stderr, beside))
+    return found
+
+
+# ---- the whole bank ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Task:
+    """Some rounds of one lesson, to be graded in one course folder."""
+
+    root: Path
+    lesson: str
+    only: tuple[str, ...]
+    seed: int
+    which: tuple[int, ...]
+    environment: tuple[tuple[str, str], ...]
+    whole: bool
+
+
+_desks: dict[Path, Desk] = {}
+
+
+def _grade_task(task: Task) -> list[Graded]:
+    course = Course(task.root)
+    if task.root not in _desks:
+        folder = tempfile.TemporaryDirectory(prefix="firstcnn-answers-")
+        atexit.register(folder.cleanup)
+        _desks[task.root] = Desk(course, Path(folder.name))
+    desk = _desks[task.root]
+    exercises = load(course, task.lesson)
+    dealt = _dealt(exercises, task.only, task.seed)
+    codes = [answer.code for exercise in exercises for answer in exercise.answers]
+
+    release = desk.released(task.lesson)
+    needed = None if task.whole else needed_cells(release, codes)
+    number = itertools.count(len(desk.graded))
+    names = {i: f"submission-{next(number)}" for i in task.which}
+    submissions = {names[i]: notebook(release, dealt[i], needed) for i in task.which}
+    graded = desk.grade(task.lesson, submissions, dict(task.environment))
+    return [
+        one
+        for i in task.which
+        for one in graded_round(exercises, dealt[i], *graded[names[i]])
+        if not task.only or one.exercise.name in task.only
+    ]
+
+
+def _dealt(exercises: Sequence[Exercise], only: Sequence[str], seed: int) -> list[Round]:
+    dealt = rounds(exercises, seed)
+    if only:
+        most = max(len(one.answers) for one in exercises if one.name in only)
+        chosen = [one for one in exercises if one.name in only]
+        others = rounds([one for one in exercises if one.name not in only] or chosen, seed)
+        dealt = [others[i % len(others)] | one for i, one in enumerate(rounds(chosen, seed))][:most]
+    return dealt
+
+
+def try_answers(
+    course: Course,
+    lessons: Iterable[str] | None = None,
+    *,
+    only: Sequence[str] = (),
+    seed: int = 0,
+    workers: int = 2,
+    environment: dict[str, str] | None = None,
+    whole: bool = False,
+    most_rounds: int | None = None,
+    on_progress: Callable[[int, int], None] = lambda done, of: None,
+) -> tuple[list[Graded], float]:
+    """Grade every answer of the bank.
+
+    Parameters
+    ----------
+    course : Course
+        The checkout.
+    lessons : iterable of str, optional
+        Some lessons' names; by default all.
+    only : sequence of str, optional
+        The names of exercises, where not all are wanted.
+    seed : int, optional
+        Which answers meet in a notebook.
+    workers : int, optional
+        How many notebooks are graded at a time.
+    environment : dict of str, optional
+        More environment variables for the kernels.
+    whole : bool, optional
+        Run every cell of the lesson, and not only those that exercises need.
+    most_rounds : int, optional
+        Grade no more than so many rounds of each lesson.
+    on_progress : callable, optional
+        Called with the number of rounds done, and of all.
+
+    Returns
+    -------
+    graded : list of Graded
+        One for each answer and round, in the bank's order of lessons.
+    seconds : float
+        Wall time.
+    """
+    start = time.perf_counter()
+    tasks = []
+    for lesson in course.choose(lessons):
+        count = len(_dealt(load(course, lesson), only, seed))
+        count = min(count, most_rounds or count)
+        for first in range(0, count, _ROUNDS_AT_A_TIME):
+            which = tuple(range(first, min(first + _ROUNDS_AT_A_TIME, count)))
+            settings = tuple((environment or {}).items())
+            tasks.append(Task(course.root, lesson, tuple(only), seed, which, settings, whole))
+    # Lessons that train take longest: they go first, so that no core waits at the end.
+    slow = ("06", "05", "07", "08")
+    order = sorted(tasks, key=lambda task: task.lesson[:2] not in slow)
+    total, done = sum(len(task.which) for task in tasks), 0
+    found: dict[Task, list[Graded]] = {}
+    for task, graded in _graded_tasks(order, workers):
+        found[task] = graded
+        done += len(task.which)
+        on_progress(done, total)
+    return [one for task in tasks for one in found[task]], time.perf_counter() - start
+
+
+def _graded_tasks(tasks: Sequence[Task], workers: int) -> Iterator[tuple[Task, list[Graded]]]:
+    if workers == 1:
+        for task in tasks:
+            yield task, _grade_task(task)
+        return
+    context = get_context("spawn")
+    with _shared_nursery(), ProcessPoolExecutor(workers, mp_context=context) as pool:
+        running = {pool.submit(_grade_task, task): task for task in tasks}
+        for future in as_completed(running):
+            yield running[future], future.result()
+
+
+@contextlib.contextmanager
+def _shared_nursery() -> Iterator[None]:
+    """Let all processes that are started meanwhile have their kernels from one nursery."""
+    nursery = Nursery()
+    os.environ[SOCKET_VARIABLE] = nursery.socket
+    try:
+        yield
+    finally:
+        del os.environ[SOCKET_VARIABLE]
+        nursery.close()
+
+
+def counts(graded: Iterable[Graded]) -> tuple[int, int, int, int]:
+    """Count right answers and those accepted, wrong answers and those rejected as they should be.
+
+    An answer that was tried in several rounds counts once, and only if all went well.
+    """
+    faultless: dict[tuple[str, str, str], bool] = {}
+    kinds: dict[tuple[str, str, str], str] = {}
+    for one in graded:
+        key = (one.exercise.lesson, one.exercise.name, one.answer.label)
+        kinds[key] = one.answer.kind
+        faultless[key] = faultless.get(key, True) and not one.faults
+    right = [key for key, kind in kinds.items() if kind == "right"]
+    wrong = [key for key, kind in kinds.items() if kind != "right"]
+    good = sum(faultless[key] for key in right), sum(faultless[key] for key in wrong)
+    return len(right), good[0], len(wrong), good[1]
