@@ -265,12 +265,27 @@ def test_answers_are_dealt_out_so_that_each_is_tried(small):
 def test_only_what_answers_need_is_run(small):
     release = trial.released(small, "one_lesson")
     found = bank.load(small, "one_lesson")
-    codes = [answer.code for exercise in found for answer in exercise.answers]
-    assert rounds.needed_cells(release, codes) == {"setup"}
-    made = rounds.notebook(release, rounds.rounds(found)[0], {"setup"})
-    ids = [one.id for one in made.cells if one.cell_type == "code"]
+    six, double = found
+    a_sum, times = six.answers[1], double.answers[0]
+    made = rounds.notebook(release, {"six": a_sum, "double": times})
+    ids = [one.id for one in made.cells]
     assert ids == ["setup", "six-answer", "six-check", "double-answer", "double-check"]
-    assert release.cells[4].source == "six = ...", "the release itself must stay as it is"
+    assert made.cells[1].source == a_sum.code
+    made = rounds.notebook(release, {"six": six.answers[0], "double": times})
+    assert made.cells[0].id == "six-answer"
+    whole = rounds.notebook(release, {"six": a_sum}, whole=True)
+    assert [one.id for one in whole.cells] == [one.id for one in release.cells]
+    assert whole.cells[-2].source == release.cells[-2].source
+    (blank,) = [one.source for one in release.cells if one.id == "six-answer"]
+    assert blank == "six = ...", "the release itself must stay as it is"
+
+
+def test_answers_that_train_share_the_first_rounds(small):
+    found = bank.load(small, "one_lesson")
+    slow = {"a sum", "text", "square"}
+    dealt = rounds.rounds(found, slow=lambda answer: answer.label in slow)
+    trained = [any(answer.label in slow for answer in one.values()) for one in dealt]
+    assert trained == [True, True] + [False] * 7
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 """Every check is tried with right answers of several kinds and with wrong ones."""
 
+import sys
+import warnings
+
 import numpy as np
 import pytest
 
@@ -174,7 +177,11 @@ def test_shapes_of_every_kind_are_right(right, expected):
         ((28, 28), "3 axes are expected, and yours has 2"),
         ((1, 28, 24), "The numbers are right, their order is not"),
         ((24, 28, 3), "s is (24, 28, 3), and that is not it"),
-        ((24.0, 28, 1), "A shape holds whole numbers only"),
+        ((24.0, 28, 1), "A shape holds whole numbers only. To divide whole numbers"),
+        (("24", 28, 1), "A shape holds whole numbers only"),
+        ({24, 28, 1}, "A shape is a tuple"),
+        ({"rows": 24}, "A shape is a tuple"),
+        (map(int, "281"), "s is a map. A shape is a tuple"),
         ("(24, 28, 1)", "A shape is a tuple"),
         (28, "s is 28. A shape is a tuple"),
     ],
@@ -200,6 +207,9 @@ def test_choices_and_a_choice():
         (3, "Give a set of these"),
     ]:
         assert said in message(check.choices, "c", wrong, "abc", ["a", "b"])
+    slips = {check.sealed(check.seal({"a", "c"})): "Not c.", "bc": "Not c either."}
+    for wrong, said in [(["C", "a"], "Not c."), ({"b", "c"}, "Not c either."), ("a", "right sel")]:
+        assert said in message(check.choices, "c", wrong, "abc", ["a", "b"], slips=slips)
 
 
 # --- arrays
@@ -231,6 +241,7 @@ def test_right_arrays_of_every_kind(right):
         (np.array(["a"]), "dtype <U1"),
         (WANT.astype(int), "a has dtype int64. Expected float"),
         (WANT.ravel(), "a has 1 axis, shape (6,). Expected shape (2, 3)"),
+        (WANT.sum(), "a is one number, 21.0. Expected an array of shape (2, 3)"),
         (WANT[None], "a has 3 axes, shape (1, 2, 3). Expected shape (2, 3)"),
         (WANT.T, "shape (3, 2). Expected shape (2, 3).\nHint: The axes are in the wrong order"),
         (WANT.reshape(3, 2)[:2].repeat(2, 1)[:, :3], "values are not right"),
@@ -249,6 +260,14 @@ def test_wrong_arrays_are_diagnosed(wrong, said):
     assert said in message(check.array, "a", wrong, dtype="float", equals=WANT)
 
 
+@pytest.mark.parametrize("wrong", [np.array([["1", "2"]]), np.array([[1, 2]], object), 1j * WANT])
+def test_only_real_numbers_are_compared(wrong):
+    said = f"a has dtype {wrong.dtype}. It should hold real numbers."
+    assert said in message(check.array, "a", wrong, equals=[[1, 2]])
+    with_function = message(check.function, "f", lambda x: wrong, like=lambda x: x, cases=[(WANT,)])
+    assert "Expected an array of shape (2, 3)" in with_function
+
+
 def test_one_wrong_value_among_many_is_enough():
     want = np.zeros((60, 60))
     have = want.copy()
@@ -260,6 +279,11 @@ def test_swapped_square_arrays_and_lost_decimals():
     square = np.array([[1.4, 2.3], [3.2, 4.1]])
     assert "Rows and columns are swapped" in message(check.array, "a", square.T, equals=square)
     assert "lost their decimals" in message(check.array, "a", np.trunc(square), equals=square)
+
+
+def test_a_single_value_has_no_pattern():
+    text = message(check.array, "a", np.array([1]), equals=[0], hint="Look.")
+    assert text.endswith("a[0] is 1, expected 0.\nHint: Look.")
 
 
 def test_dtypes_and_ranges():
@@ -337,6 +361,10 @@ def test_right_functions_and_every_kind_of_answer(capsys):
         ((1,), (1, 2), "returns 1 values. Expected 2"),
         ((1, 3), (1, 2), "value 1 of f(0) returns 3. Expected 2"),
         (3, (1, 2), "Expected a tuple of 2"),
+        ((2, 1), (1, 2), "the right values, but they have changed places"),
+        ((WANT + 1, WANT), (WANT, WANT + 1), "they have changed places"),
+        ((2, 2), (1, 2), "value 0 of f(0) returns 2. Expected 1"),
+        (("b", "a"), ("a", "b"), "value 0 of f(0) returns 'b'. Expected 'a'"),
         ({"a": 2}, {"a": 1}, "f(0)['a'] returns 2. Expected 1"),
         ({"b": 1}, {"a": 1}, "Expected a dict with 'a'"),
         (WANT.T, WANT, "Are rows and columns swapped?"),
@@ -353,6 +381,27 @@ def test_a_function_must_not_change_what_it_was_given():
     text = message(check.function, "f", in_place, like=lambda x: x * 2, cases=[(array,)])
     assert "changes the array it was given" in text
     assert (array == 1).all()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda given: given["a"].sort(),
+        lambda given: given["a"].append(0),
+        lambda given: given.pop("a"),
+        lambda given: given.update(b=1),
+        lambda given: given.update(a=None),
+        lambda given: given.update(a=np.ones(2)),
+    ],
+)
+def test_a_function_must_not_change_a_dict_or_list_either(change):
+    def f(given):
+        change(given)
+        return 1
+
+    text = message(check.call, "f", f, {"a": [float("nan"), 2.0, 1.0]})
+    assert "changes what it was given" in text
+    assert check.call("f", lambda given: 1, {"a": [float("nan"), "b", 1]}) == 1
 
 
 def test_the_dtype_of_an_answer():
@@ -377,6 +426,17 @@ def test_a_function_check_without_cases_is_the_authors_mistake():
 def test_call_returns_the_answer_and_hands_out_copies():
     given = np.ones(2)
     assert check.call("f", lambda x, y=1: (x.sum(), y), given, y=3) == (2.0, 3)
+
+
+def test_a_warning_in_a_students_function_does_not_reach_stderr(capfd, recwarn):
+    def noisy(x):
+        warnings.warn("Do not pass an input_shape", stacklevel=2)
+        print("100 % |#####|", file=sys.stderr)
+        return np.log(x)
+
+    assert check.call("f", noisy, np.zeros(1)) == -np.inf
+    assert not recwarn.list
+    assert capfd.readouterr().err == ""
 
 
 def test_an_error_names_the_students_line(tmp_path):

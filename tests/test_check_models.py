@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
 from test_check import message
 
@@ -49,6 +50,30 @@ def added():
     return model
 
 
+def with_functions():
+    inputs = keras.Input((8, 8, 1))
+    x = keras.ops.relu(layers.Conv2D(4, 3)(inputs))
+    x = layers.Dropout(0.25)(layers.Flatten()(x))
+    return keras.Model(inputs, keras.activations.softmax(layers.Dense(10)(x)))
+
+
+def nested():
+    first = keras.Sequential([layers.Conv2D(4, 3, activation=tf.nn.relu), layers.Flatten()])
+    last = [layers.Dropout(0.25), layers.Dense(10, activation=tf.nn.softmax)]
+    return keras.Sequential([keras.Input((8, 8, 1)), first, *last])
+
+
+def with_layers_as_activations():
+    model = keras.Sequential([layers.Conv2D(4, 3, activation=layers.ReLU()), layers.Reshape((-1,))])
+    model.add(layers.Dropout(0.25))
+    model.add(layers.Dense(10, activation=layers.Softmax()))
+    model.build((None, 8, 8, 1))
+    return model
+
+
+BUILT = [sequential, functional, added, with_functions, nested, with_layers_as_activations]
+
+
 def saved_and_loaded(folder):
     path = folder / "model.keras"
     sequential().save(path)
@@ -66,7 +91,7 @@ def check_all(model):
     )
 
 
-@pytest.mark.parametrize("build", [sequential, functional, added])
+@pytest.mark.parametrize("build", BUILT)
 def test_every_way_of_building_the_same_network_is_right(build):
     check_all(build())
 
@@ -122,6 +147,62 @@ def test_wrong_models_are_named(model, said):
     assert said in text
 
 
+class Subclassed(keras.Model):
+    def call(self, x):
+        return x
+
+
+@pytest.mark.parametrize(
+    ("last", "right"),
+    [
+        (layers.ReLU(negative_slope=0.1), False),
+        (layers.Softmax(axis=1), False),
+        (layers.Activation("relu"), True),
+        (layers.ReLU(), True),
+    ],
+)
+def test_only_the_usual_relu_is_an_activation_like_its_name(last, right):
+    wanted = [check.layer("Dense", activation="relu")]
+    for model in (
+        keras.Sequential([keras.Input((4,)), layers.Dense(4), last]),
+        keras.Sequential([keras.Input((4,)), layers.Dense(4, activation=last)]),
+    ):
+        if right:
+            check.model("model", model, layers=wanted)
+        else:
+            assert "has activation=" in message(check.model, "model", model, layers=wanted)
+
+
+def test_a_model_of_a_class_of_its_own_is_told_how_to_start():
+    text = message(check.model, "model", Subclassed(), input_shape=(8, 8, 1))
+    assert "Start it with keras.Input((8, 8, 1))" in text
+
+
+def test_a_lambda_writes_nothing(recwarn):
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(4, activation=lambda x: x * x)])
+    wanted = [check.layer("Dense", activation="relu")]
+    assert "has activation=" in message(check.model, "model", model, layers=wanted)
+    assert not recwarn.list
+
+
+def test_parts_of_a_model_are_checked_one_without_the_other():
+    picture, rest = ("Conv2D", "MaxPooling2D"), ("Flatten", "Dropout", "Dense")
+    check.model("model", sequential(units=20), layers=WANTED[:1], skip=rest)
+    check.model("model", sequential(filters=8), layers=WANTED[1:], skip=picture)
+    for part, skip, model, said in [
+        (WANTED[:1], rest, sequential(filters=8), "Layer 1 of model, a Conv2D, has filters=8"),
+        (WANTED[1:], picture, sequential(units=20), "Layer 4 of model, a Dense, has units=20"),
+        (
+            [*WANTED[:1], check.layer("MaxPooling2D")],
+            rest,
+            sequential(),
+            "4 layers: Conv2D, Flatten, Dropout, Dense. Besides them a MaxPooling2D() is expected",
+        ),
+        ([], rest, sequential(), "has more layers than expected: Conv2D."),
+    ]:
+        assert said in message(check.model, "model", model, layers=part, skip=skip)
+
+
 def test_output_shape_and_parameters():
     model = sequential(units=20)
     text = message(check.model, "model", model, output_shape=(10,))
@@ -134,10 +215,11 @@ LOSSES = [
     "sparse_categorical_crossentropy",
     keras.losses.SparseCategoricalCrossentropy(),
     keras.losses.sparse_categorical_crossentropy,
+    [keras.losses.SparseCategoricalCrossentropy()],
 ]
 
 
-@pytest.mark.parametrize("loss", LOSSES, ids=["text", "class", "function"])
+@pytest.mark.parametrize("loss", LOSSES, ids=["text", "class", "function", "list"])
 @pytest.mark.parametrize(
     "optimizer", ["adam", keras.optimizers.Adam, "Adam"], ids=["text", "class", "capital"]
 )
@@ -191,7 +273,6 @@ def test_a_loss_other_than_the_sealed_one_is_named_but_the_right_one_is_not(loss
 @pytest.mark.parametrize(
     ("compiled", "said"),
     [
-        ({}, "is not compiled. Call model.compile"),
         (
             {"loss": "categorical_crossentropy"},
             "has the loss categorical_crossentropy. Expected sparse_categorical_crossentropy",
@@ -201,6 +282,10 @@ def test_a_loss_other_than_the_sealed_one_is_named_but_the_right_one_is_not(loss
             {"loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True)},
             "from_logits=True. Expected False",
         ),
+        (
+            {"loss": keras.losses.SparseCategoricalCrossentropy},
+            "cannot say how it is compiled (TypeError). Is there a class without its brackets",
+        ),
         ({"optimizer": "sgd"}, "has the optimizer SGD. Expected adam"),
         (
             {"optimizer": keras.optimizers.Adam(0.1)},
@@ -209,13 +294,18 @@ def test_a_loss_other_than_the_sealed_one_is_named_but_the_right_one_is_not(loss
         ({"metrics": []}, 'reports no metric. Ask compile for metrics=["accuracy"]'),
         ({"metrics": ["mae"]}, "reports mae"),
         ({"metrics": [keras.metrics.Accuracy(name="exact")]}, "reports exact"),
+        ({"metrics": [keras.metrics.Accuracy()]}, "reports Accuracy. Ask compile"),
+        ({"metrics": [keras.metrics.BinaryAccuracy(name="acc")]}, "reports BinaryAccuracy"),
+        (
+            {"metrics": [keras.metrics.CategoricalAccuracy(name="accuracy")]},
+            "reports categorical_accuracy, which is for labels of another form",
+        ),
     ],
 )
 def test_wrong_compilations_are_named(compiled, said):
     model = sequential()
     right = {"optimizer": "adam", "loss": LOSSES[0], "metrics": ["accuracy"]}
-    if compiled:
-        model.compile(**(right | compiled))
+    model.compile(**(right | compiled))
     text = message(
         check.compiled,
         "model",
@@ -227,6 +317,11 @@ def test_wrong_compilations_are_named(compiled, said):
         metric="accuracy",
     )
     assert said in text
+
+
+def test_a_model_that_is_not_compiled_is_no_answer_yet():
+    text = message(check.compiled, "model", sequential(), metric="acc", kind=check.NotAnswered)
+    assert "model is not compiled. Call model.compile" in text
 
 
 def perfect():

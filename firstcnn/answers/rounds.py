@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import ast
 import random
-from collections.abc import Iterable, Sequence
+import symtable
+from collections.abc import Callable, Iterable, Sequence
 
 from nbformat import NotebookNode
 
@@ -21,7 +22,11 @@ from firstcnn.answers.bank import Answer, Exercise
 Round = dict[str, Answer]
 
 
-def rounds(exercises: Sequence[Exercise], seed: int = 0) -> list[Round]:
+def rounds(
+    exercises: Sequence[Exercise],
+    seed: int = 0,
+    slow: Callable[[Answer], bool] = lambda answer: ".fit(" in answer.code,
+) -> list[Round]:
     """Deal the answers of a lesson out to rounds.
 
     Parameters
@@ -30,6 +35,8 @@ def rounds(exercises: Sequence[Exercise], seed: int = 0) -> list[Round]:
         The exercises of one lesson.
     seed : int, optional
         Which answers meet in a round.
+    slow : callable, optional
+        Tells which answers need a training. They share the first rounds, as far as they can.
 
     Returns
     -------
@@ -42,16 +49,17 @@ def rounds(exercises: Sequence[Exercise], seed: int = 0) -> list[Round]:
     for exercise in exercises:
         answers = list(exercise.answers)
         chance.shuffle(answers)
+        trains = [answer for answer in answers if slow(answer)]
+        quick = [answer for answer in answers if not slow(answer)]
         # In the rounds that are left it gets one more of those that train nothing.
-        idle = [answer for answer in answers if ".fit(" not in answer.code]
-        answers += [chance.choice(idle) for _ in range(most - len(answers))]
-        chance.shuffle(answers)
-        for one, answer in zip(dealt, answers, strict=True):
+        quick += [chance.choice(quick) for _ in range(most - len(answers))]
+        chance.shuffle(quick)
+        for one, answer in zip(dealt, trains + quick, strict=True):
             one[exercise.name] = answer
     return dealt
 
 
-def notebook(release: NotebookNode, one: Round, needed: set[str] | None = None) -> NotebookNode:
+def notebook(release: NotebookNode, one: Round, *, whole: bool = False) -> NotebookNode:
     """Return a released notebook with a round's answers in it.
 
     Parameters
@@ -60,14 +68,15 @@ def notebook(release: NotebookNode, one: Round, needed: set[str] | None = None) 
         The notebook that students get; it is left as it is.
     one : dict of str to Answer
         An answer for each exercise that is to be filled in.
-    needed : set of str, optional
-        The ids of the cells to keep besides answers and checks; by default all.
+    whole : bool, optional
+        Keep every cell, and not only answers, checks and what they need.
     """
+    needed = needed_cells(release, [answer.code for answer in one.values()])
     filled = release.copy()
     filled.cells = []
     for cell in release.cells:
         graded = cell.metadata.get("nbgrader", {})
-        if not graded and needed is not None and cell.id not in needed:
+        if not (graded or whole or cell.id in needed):
             continue
         copy = NotebookNode(cell)
         name = cell.id.removesuffix("-answer")
@@ -75,6 +84,14 @@ def notebook(release: NotebookNode, one: Round, needed: set[str] | None = None) 
             copy["source"] = one[name].code
         filled.cells.append(copy)
     return filled
+
+
+def needs_training(release: NotebookNode, answer: Answer) -> bool:
+    """Tell whether an answer trains a network, or needs one that a cell before it trains."""
+    if ".fit(" in answer.code:
+        return True
+    needed = needed_cells(release, [answer.code])
+    return any(cell.id in needed and ".fit(" in cell.source for cell in release.cells)
 
 
 def needed_cells(release: NotebookNode, codes: Iterable[str]) -> set[str]:
@@ -89,7 +106,7 @@ def needed_cells(release: NotebookNode, codes: Iterable[str]) -> set[str]:
     release : NotebookNode
         The notebook that students get.
     codes : iterable of str
-        All answers to its exercises. Those that are not Python read nothing.
+        Answers to its exercises. Those that are not Python read nothing.
     """
     wanted = set().union(*(_reads(code) for code in codes))
     answered = {cell.id for cell in release.cells if cell.metadata.get("nbgrader")}
@@ -100,8 +117,8 @@ def needed_cells(release: NotebookNode, codes: Iterable[str]) -> set[str]:
         if cell.cell_type != "code":
             continue
         if cell.id in answered:
-            # What an answer binds may be missing, or be read by a cell below: nothing is settled.
-            wanted_below |= wanted | _reads(cell.source)
+            # An answer may leave a name as it was: it settles nothing for the cells above.
+            wanted_below |= wanted
             continue
         binds, changes = _writes(cell.source)
         if wanted_below & (binds | changes - modules):
@@ -143,14 +160,25 @@ def _bound_by(statement: ast.stmt) -> set[str]:
 
 
 def _reads(code: str) -> set[str]:
-    """Return the names that a cell reads before it binds them."""
+    """Return the names that a cell reads before it binds them, those in its functions too."""
     reads, bound = set(), set()
     for statement in _parse(code):
-        reads |= _names(statement, ast.Load) - bound
+        table = symtable.symtable(ast.unparse(statement), "cell", "exec")
+        reads |= _global_reads(table) - bound
         if isinstance(statement, ast.AugAssign):
             reads |= _names(statement.target, ast.Store) - bound
         bound |= _bound_by(statement)
     return reads
+
+
+def _global_reads(table: symtable.SymbolTable) -> set[str]:
+    top = table.get_type() == "module"
+    reads = {
+        one.get_name()
+        for one in table.get_symbols()
+        if one.is_referenced() and (top or one.is_global())
+    }
+    return reads.union(*(_global_reads(inner) for inner in table.get_children()))
 
 
 def _writes(code: str) -> tuple[set[str], set[str]]:

@@ -29,7 +29,7 @@ from nbgrader.converters import Autograde, GenerateAssignment
 
 from firstcnn import kernel
 from firstcnn.answers.bank import Answer, Exercise, load
-from firstcnn.answers.rounds import Round, needed_cells, notebook, rounds
+from firstcnn.answers.rounds import Round, needs_training, notebook, rounds
 from firstcnn.check import CheckFailed, NotAnswered
 from firstcnn.course import Course, nbgrader_config, run_nbgrader
 from firstcnn.grading.warm import SOCKET_VARIABLE, Nursery
@@ -288,14 +288,11 @@ def _grade_task(task: Task) -> list[Graded]:
         _desks[task.root] = Desk(course, Path(folder.name))
     desk = _desks[task.root]
     exercises = load(course, task.lesson)
-    dealt = _dealt(exercises, task.only, task.seed)
-    codes = [answer.code for exercise in exercises for answer in exercise.answers]
-
     release = desk.released(task.lesson)
-    needed = None if task.whole else needed_cells(release, codes)
+    dealt = _dealt(exercises, release, task.only, task.seed)
     number = itertools.count(len(desk.graded))
     names = {i: f"submission-{next(number)}" for i in task.which}
-    submissions = {names[i]: notebook(release, dealt[i], needed) for i in task.which}
+    submissions = {names[i]: notebook(release, dealt[i], whole=task.whole) for i in task.which}
     graded = desk.grade(task.lesson, submissions, dict(task.environment))
     return [
         one
@@ -305,14 +302,16 @@ def _grade_task(task: Task) -> list[Graded]:
     ]
 
 
-def _dealt(exercises: Sequence[Exercise], only: Sequence[str], seed: int) -> list[Round]:
-    dealt = rounds(exercises, seed)
-    if only:
-        most = max(len(one.answers) for one in exercises if one.name in only)
-        chosen = [one for one in exercises if one.name in only]
-        others = rounds([one for one in exercises if one.name not in only] or chosen, seed)
-        dealt = [others[i % len(others)] | one for i, one in enumerate(rounds(chosen, seed))][:most]
-    return dealt
+def _dealt(
+    exercises: Sequence[Exercise], release: NotebookNode, only: Sequence[str], seed: int
+) -> list[Round]:
+    """Deal out the answers of some exercises, or of all; the others are answered right."""
+    chosen = [one for one in exercises if not only or one.name in only]
+    solved = {one.name: one.answers[0] for one in exercises}
+    slow = {
+        id(answer) for one in chosen for answer in one.answers if needs_training(release, answer)
+    }
+    return [solved | one for one in rounds(chosen, seed, lambda answer: id(answer) in slow)]
 
 
 def try_answers(
@@ -360,7 +359,8 @@ def try_answers(
     start = time.perf_counter()
     tasks = []
     for lesson in course.choose(lessons):
-        count = len(_dealt(load(course, lesson), only, seed))
+        chosen = [one for one in load(course, lesson) if not only or one.name in only]
+        count = max(len(one.answers) for one in chosen)
         count = min(count, most_rounds or count)
         for first in range(0, count, _ROUNDS_AT_A_TIME):
             which = tuple(range(first, min(first + _ROUNDS_AT_A_TIME, count)))

@@ -18,7 +18,7 @@ right answer when it sees one, but a reader of the notebook cannot read it off.
 from firstcnn.check.arrays import array
 from firstcnn.check.functions import call, function
 from firstcnn.check.models import accuracy, compiled, history, layer, model, outputs
-from firstcnn.check.outcome import CheckFailed, NotAnswered, that
+from firstcnn.check.outcome import CheckFailed, NotAnswered, missing, that
 from firstcnn.check.values import choice, choices, number, seal, sealed, shape
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "function",
     "history",
     "layer",
+    "missing",
     "model",
     "number",
     "outputs",

@@ -74,6 +74,8 @@ def array(
     value = as_array(name, value, hint)
     if dtype is not None:
         _check_dtype(name, value, (dtype,) if isinstance(dtype, str) else dtype, hint)
+    elif value.dtype.kind not in "biuf":
+        fail(f"{name} has dtype {value.dtype}. It should hold real numbers.", hint)
     expected = None if equals is None else np.asarray(equals)
     if expected is not None and shape is None:
         shape = expected.shape
@@ -115,6 +117,8 @@ def _check_shape(
     hint: str,
 ) -> None:
     shown = str(shape).replace("None", "any")
+    if not value.ndim and shape:
+        fail(f"{name} is one number, {value.item()!r}. Expected an array of shape {shown}.", hint)
     if value.ndim != len(shape):
         axes = "1 axis" if value.ndim == 1 else f"{value.ndim} axes"
         fail(f"{name} has {axes}, shape {value.shape}. Expected shape {shown}.", hint)
@@ -172,6 +176,8 @@ def diagnose(have: np.ndarray, want: np.ndarray, tolerance: float) -> str:
     str
         One sentence, or nothing.
     """
+    if have.size < 2:
+        return ""
     if have.ndim >= 2:
         swapped = np.swapaxes(want, 0, 1)
         if swapped.shape == have.shape and close(have, swapped, tolerance):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import io
 import re
 import traceback
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -53,7 +56,10 @@ def _run(name: str, function: Callable, args: tuple, kwargs: Mapping) -> Any:
     given = copy.deepcopy((args, kwargs))
     written = _written(name, args, kwargs)
     try:
-        result = function(*given[0], **given[1])
+        # What is written to stderr, a warning or a progress bar, would cost a right answer's points.
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            result = function(*given[0], **given[1])
     except NotImplementedError:
         raise NotAnswered(f"the body of {name} is not written yet.") from None
     except CheckFailed:
@@ -65,7 +71,9 @@ def _run(name: str, function: Callable, args: tuple, kwargs: Mapping) -> Any:
     if result is Ellipsis or result is NotImplemented:
         raise NotAnswered(f"the body of {name} is not written yet.")
     if _changed(args, given[0]) or _changed(kwargs, given[1]):
-        fail(f"{written} changes the array it was given. Work on a copy, and return that.")
+        arrays = any(isinstance(one, np.ndarray) for one in (*args, *kwargs.values()))
+        what = "the array" if arrays else "what"
+        fail(f"{written} changes {what} it was given. Work on a copy, and return that.")
     return result
 
 
@@ -150,6 +158,8 @@ def _compare(
             )
         if len(result) != len(expected):
             fail(f"{written} returns {len(result)} values. Expected {len(expected)}.", hint)
+        if _swapped(result, expected, tolerance):
+            fail(f"{written} returns the right values, but they have changed places.", hint)
         for i, (have, want) in enumerate(zip(result, expected, strict=True)):
             _compare(f"value {i} of {written}", have, want, dtype, tolerance, hint)
     elif isinstance(expected, Mapping):
@@ -162,6 +172,20 @@ def _compare(
         _compare_numbers(written, result, np.asarray(expected), dtype, tolerance, hint)
 
 
+def _swapped(have: Any, want: Any, tolerance: float) -> bool:
+    """Tell whether these are two right answers, of which each stands in the other's place."""
+    try:
+        first, second = map(np.asarray, have)
+        expected = [np.asarray(one) for one in want]
+        return (
+            close(first, expected[1], tolerance)
+            and close(second, expected[0], tolerance)
+            and not close(first, expected[0], tolerance)
+        )
+    except Exception:
+        return False
+
+
 def _compare_numbers(
     written: str, result: Any, expected: np.ndarray, dtype: Any, tolerance: float, hint: str
 ) -> None:
@@ -169,7 +193,7 @@ def _compare_numbers(
         value = np.asarray(result)
     except Exception:
         value = np.asarray(None)
-    if value.dtype.kind not in "biufc" or isinstance(result, list | tuple | bool):
+    if value.dtype.kind not in "biuf" or isinstance(result, list | tuple | bool):
         wanted = f"an array of shape {expected.shape}" if expected.ndim else "a number"
         fail(f"{written} returns {describe(result)}. Expected {wanted}.", hint)
     if value.shape != expected.shape:
@@ -233,9 +257,16 @@ def _changed(before: Any, after: Any) -> bool:
     if isinstance(before, np.ndarray):
         return not np.array_equal(before, after, equal_nan=before.dtype.kind == "f")
     if isinstance(before, Mapping):
-        return any(_changed(value, after.get(key)) for key, value in before.items())
-    if isinstance(before, list | tuple):
-        return len(before) != len(after) or any(
-            _changed(b, a) for b, a in zip(before, after, strict=True)
+        return before.keys() != after.keys() or any(
+            _changed(value, after[key]) for key, value in before.items()
         )
+    if isinstance(before, list | tuple):
+        return (
+            not hasattr(after, "__len__")
+            or len(before) != len(after)
+            or any(_changed(b, a) for b, a in zip(before, after, strict=True))
+        )
+    if isinstance(before, int | float | str):
+        # A nan equals nothing, itself not either.
+        return np.ndim(after) > 0 or bool(before != after and before == before)
     return False

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from firstcnn import data
-from firstcnn.check.outcome import describe, fail, passed, require_answer
+from firstcnn.check.outcome import NotAnswered, describe, fail, passed, require_answer
 from firstcnn.check.values import Sealed, _compare
 
 #: What a model must reach on the small fallback data, from which no accuracy is claimed.
@@ -61,6 +61,7 @@ def model(
     value: Any,
     *,
     layers: Sequence[Layer] | None = None,
+    skip: Iterable[str] = (),
     input_shape: tuple[int | None, ...] | None = None,
     output_shape: tuple[int | None, ...] | None = None,
     parameters: int | None = None,
@@ -70,7 +71,9 @@ def model(
     """Check a model by its layers, shapes and number of parameters.
 
     Sequential and functional models are alike here, and so are an
-    ``activation`` argument and an activation layer right after.
+    ``activation`` argument and an activation layer or function right after,
+    and layers in a model inside the model. A ``Reshape`` to a vector is a
+    ``Flatten``.
 
     Parameters
     ----------
@@ -80,6 +83,8 @@ def model(
         The student's model.
     layers : sequence of Layer, optional
         The layers in order, without the input; see :func:`layer`.
+    skip : iterable of str, optional
+        Layer classes that are not looked at, where another check is for them.
     input_shape, output_shape : tuple, optional
         Shapes without the batch axis.
     parameters : int, optional
@@ -97,7 +102,7 @@ def model(
         At the first thing that does not hold.
     """
     value = _as_model(name, value, hint)
-    if not value.built or not value.inputs:
+    if not value.built or not getattr(value, "inputs", None):
         fail(
             f"{name} does not know its input shape yet. Start it with "
             f"keras.Input({input_shape or '(28, 28, 1)'}).",
@@ -110,7 +115,7 @@ def model(
             hint,
         )
     if layers is not None:
-        _check_layers(name, _layers(value), layers, hint)
+        _check_layers(name, _layers(value), layers, hint, frozenset(skip))
     if output_shape is not None and tuple(value.output_shape[1:]) != tuple(output_shape):
         fail(
             f"{name} gives outputs of shape {tuple(value.output_shape[1:])}. "
@@ -125,16 +130,48 @@ def model(
     passed(name, what)
 
 
+_ACTIVATIONS = {"ReLU": "relu", "Relu": "relu", "Softmax": "softmax"}
+_DEFAULTS = {"max_value": None, "negative_slope": 0, "threshold": 0, "axis": -1}
+
+
+def _alone(kind: str, settings: Mapping) -> Any:
+    """Return the activation that a layer or function of its own is, if it is the usual one."""
+    if kind == "Activation":
+        return settings.get("activation")
+    usual = all(settings.get(key, default) == default for key, default in _DEFAULTS.items())
+    return _ACTIVATIONS.get(kind) if usual else None
+
+
+def _settings(one: Any) -> dict:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a lambda's, which would cost the points
+        try:
+            return dict(one.get_config())
+        except Exception:  # of a function whose arguments or source Keras cannot tell
+            return {}
+
+
+def _flat(value: Any) -> Iterator[Any]:
+    """Go through the layers, those of models inside too, and functions such as keras.ops.relu."""
+    for one in getattr(value, "operations", value.layers):
+        if hasattr(one, "layers"):
+            yield from _flat(one)
+        else:
+            yield one
+
+
 def _layers(value: Any) -> list[tuple[str, dict]]:
     """List the layers as (class, settings), an activation layer folded into the one before."""
     found: list[tuple[str, dict]] = []
-    for one in value.layers:
-        kind, settings = type(one).__name__, dict(one.get_config())
-        alone = {"Activation": settings.get("activation"), "ReLU": "relu", "Softmax": "softmax"}
+    for one in _flat(value):
+        kind, settings = type(one).__name__, _settings(one)
         if kind == "InputLayer":
             continue
-        if kind in alone and found and found[-1][1].get("activation") == "linear":
-            found[-1][1]["activation"] = alone[kind]
+        if kind == "Reshape" and len(settings.get("target_shape", ())) == 1:
+            kind = "Flatten"
+        alone = _alone(kind, settings)
+        if alone and found and found[-1][1].get("activation") == "linear":
+            found[-1][1]["activation"] = alone
             continue
         found.append((kind, settings))
     return found
@@ -145,26 +182,36 @@ def _plain(setting: Any) -> Any:
         members = tuple(_plain(item) for item in setting)
         return members[0] if len(set(map(str, members))) == 1 else members
     if isinstance(setting, Mapping) and "config" in setting:
-        return setting["config"] if isinstance(setting["config"], str) else setting["class_name"]
-    return setting.casefold() if isinstance(setting, str) else setting
+        kind, config = setting["class_name"], setting["config"]
+        if isinstance(config, str):
+            return _plain(config)
+        return (_plain(_alone(kind, config)) if isinstance(config, Mapping) else None) or kind
+    # tf.nn.softmax calls itself softmax_v2.
+    return setting.casefold().removesuffix("_v2") if isinstance(setting, str) else setting
 
 
 def _check_layers(
-    name: str, found: list[tuple[str, dict]], wanted: Sequence[Layer], hint: str
+    name: str,
+    found: list[tuple[str, dict]],
+    wanted: Sequence[Layer],
+    hint: str,
+    skip: Set[str] = frozenset(),
 ) -> None:
     kinds = [kind for kind, _ in found]
     wanted_kinds = [one.kind for one in wanted]
-    for i, want in enumerate(wanted):
-        if i >= len(found):
+    places = [i for i, kind in enumerate(kinds) if kind not in skip]
+    for number, want in enumerate(wanted):
+        if number >= len(places):
             fail(
                 f"{name} has {len(found)} layers: {', '.join(kinds) or 'none'}. "
-                f"After them a {want} is expected.",
+                f"{'Besides' if skip else 'After'} them {_a(str(want))} is expected.",
                 hint,
             )
+        i = places[number]
         kind, settings = found[i]
         if kind != want.kind:
             fail(
-                f"Layer {i + 1} of {name} is a {kind}. Expected a {want.kind}; "
+                f"Layer {i + 1} of {name} is {_a(kind)}. Expected {_a(want.kind)}; "
                 f"in order: {', '.join(wanted_kinds)}.",
                 hint,
             )
@@ -176,13 +223,18 @@ def _check_layers(
                 right = _plain(have) == _plain(expected)
             if not right:
                 fail(
-                    f"Layer {i + 1} of {name}, a {kind}, has {key}={_shown(have)}. "
+                    f"Layer {i + 1} of {name}, {_a(kind)}, has {key}={_shown(have)}. "
                     f"Expected {key}={_shown(expected)}.",
                     hint,
                 )
-    if len(found) > len(wanted):
-        extra = ", ".join(kinds[len(wanted) :])
-        fail(f"{name} has more layers than expected at its end: {extra}.", hint)
+    if len(places) > len(wanted):
+        extra = ", ".join(kinds[i] for i in places[len(wanted) :])
+        where = "" if skip else " at its end"
+        fail(f"{name} has more layers than expected{where}: {extra}.", hint)
+
+
+def _a(kind: str) -> str:
+    return f"{'an' if kind[0] in 'AEIOU' else 'a'} {kind}"
 
 
 def _shown(setting: Any) -> str:
@@ -202,6 +254,8 @@ _CLASSES = {
 
 def _loss(config: Any) -> tuple[str, bool]:
     """Return the loss's snake-case name and whether it expects logits."""
+    if isinstance(config, list | tuple) and len(config) == 1:  # one loss for the one output
+        config = config[0]
     if isinstance(config, Mapping):
         inside = config.get("config")
         if isinstance(inside, str):
@@ -254,14 +308,23 @@ def compiled(
     Raises
     ------
     NotAnswered
-        If there is no model.
+        If there is no model, or it is not compiled.
     CheckFailed
-        If it is not compiled, or otherwise than asked.
+        If it is compiled otherwise than asked.
     """
     value = _as_model(name, value, hint)
     if not value.compiled:
-        fail(f"{name} is not compiled. Call {name}.compile(optimizer=, loss=, metrics=).", hint)
-    config = value.get_compile_config() or {}
+        raise NotAnswered(
+            f"{name} is not compiled. Call {name}.compile(optimizer=, loss=, metrics=)."
+        )
+    try:
+        config = value.get_compile_config() or {}
+    except Exception as error:
+        fail(
+            f"{name} cannot say how it is compiled ({type(error).__name__}). Is there a class "
+            "without its brackets, as in CategoricalCrossentropy()?",
+            hint,
+        )
     have_loss, have_logits = _loss(config.get("loss"))
     if isinstance(loss, Sealed):
         have = have_loss + (" from logits" if have_logits else "")
@@ -283,14 +346,21 @@ def compiled(
             fail(f"{name} has a learning rate of {have:g}. Expected {learning_rate:g}.", hint)
     if metric is not None:
         names = _metric_names(config.get("metrics"))
-        wanted = _ACCURACIES if metric == "accuracy" else {metric}
+        # The accuracy for labels of the other form compares what is never equal.
+        wanted = _ACCURACIES - {_OTHER_FORM.get(have_loss)} if metric == "accuracy" else {metric}
         if not wanted & names:
             shown = ", ".join(sorted(names)) or "no metric"
+            if _OTHER_FORM.get(have_loss) in names:
+                shown += ", which is for labels of another form than those of its loss"
             fail(f'{name} reports {shown}. Ask compile for metrics=["{metric}"].', hint)
     passed(name, "is compiled as it should be")
 
 
 _ACCURACIES = {"accuracy", "acc", "categorical_accuracy", "sparse_categorical_accuracy"}
+_OTHER_FORM = {
+    "categorical_crossentropy": "sparse_categorical_accuracy",
+    "sparse_categorical_crossentropy": "categorical_accuracy",
+}
 
 
 def _metric_names(config: Any) -> set[str]:
@@ -308,9 +378,15 @@ def _metric_names(config: Any) -> set[str]:
 
 
 def _metric_alias(kind: str, named: str) -> str:
-    kinds = {"Accuracy", "SparseCategoricalAccuracy", "CategoricalAccuracy"}
-    # Plain Accuracy compares labels with probabilities, which are never equal.
-    return "accuracy" if kind in kinds - {"Accuracy"} else str(named).casefold()
+    kinds = {
+        "CategoricalAccuracy": "categorical_accuracy",
+        "SparseCategoricalAccuracy": "sparse_categorical_accuracy",
+    }
+    if kind in kinds or kind == "function":
+        return kinds.get(kind, str(named).casefold())
+    # Another class may bear that name: plain Accuracy compares labels with probabilities,
+    # which are never equal.
+    return kind if str(named).casefold() in _ACCURACIES else str(named).casefold()
 
 
 def outputs(name: str, value: Any, x: np.ndarray, *, hint: str = "") -> np.ndarray:

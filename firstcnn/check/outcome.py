@@ -43,6 +43,17 @@ class NotAnswered(CheckFailed):
     heading = "No answer yet"
 
 
+def missing(name: str) -> NotAnswered:
+    """Return what to raise where a check needs a name that the notebook does not have.
+
+    Its answer's cell was not run, stopped with an error, or gave its value another name.
+    """
+    return NotAnswered(
+        f"there is no {name} yet. Did the cell above stop with an error, or give it another name? "
+        "Mend that first, and run it again."
+    )
+
+
 def describe(value: Any) -> str:
     """Say in a few words what a value is: its kind, its size, or itself if short."""
     if isinstance(value, np.ndarray) and value.ndim:

@@ -6,7 +6,7 @@ import hashlib
 import math
 import numbers
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -170,12 +170,15 @@ def shape(
         If it is not a shape, or not the right one.
     """
     require_answer(name, value)
-    if isinstance(value, str) or not isinstance(value, Iterable):
+    unordered = isinstance(value, str | set | frozenset | Mapping | Iterator)
+    if unordered or not isinstance(value, Iterable):
         fail(f"{name} is {describe(value)}. A shape is a tuple, such as (28, 28).", hint)
     try:
         value = tuple(None if axis is None else operator.index(axis) for axis in value)
-    except TypeError:
-        fail(f"{name} is {describe(value)}. A shape holds whole numbers only.", hint)
+    except (TypeError, NotImplementedError):  # the latter from a tensor of Keras
+        floats = isinstance(value, list | tuple) and any(isinstance(one, float) for one in value)
+        advice = " To divide whole numbers into whole numbers, write //." if floats else ""
+        fail(f"{name} is {describe(value)}. A shape holds whole numbers only.{advice}", hint)
     if isinstance(equals, tuple) and not _same(value, equals):
         if len(value) != len(equals):
             hint = hint or f"{len(equals)} axes are expected, and yours has {len(value)}."
@@ -232,6 +235,7 @@ def choices(
     among: Iterable[str],
     equals: Iterable[str] | Sealed,
     *,
+    slips: Mapping | None = None,
     hint: str = "",
 ) -> None:
     """Check a selection of any size among a few, in any order.
@@ -246,6 +250,8 @@ def choices(
         The possible answers, all of them.
     equals : iterable of str or Sealed
         The right selection.
+    slips : mapping, optional
+        Wrong selections that say what went wrong: selection (or sealed set) to message.
     hint : str, optional
         Where to look.
 
@@ -270,6 +276,9 @@ def choices(
     chosen = frozenset(map(_canonical, items))
     expected = equals if isinstance(equals, Sealed) else frozenset(map(_canonical, equals))
     if not _same(chosen, expected):
+        for slip, said in (slips or {}).items():
+            if _same(chosen, slip if isinstance(slip, Sealed) else frozenset(slip)):
+                fail(f"{name} is {describe(value)}. {said}", hint)
         fail(f"{name} is {describe(value)}, and that is not the right selection.", hint)
     passed(name)
 
