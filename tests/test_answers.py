@@ -5,8 +5,10 @@ import re
 
 import nbformat
 import pytest
+import typer
 from notebooks import ROOT, cell, edit, write_course
 
+from firstcnn import cli
 from firstcnn.answers import bank, exercises, mutants, rounds, trial
 from firstcnn.answers.bank import Answer
 from firstcnn.course import Course, CourseError
@@ -224,7 +226,7 @@ def test_the_small_bank_is_read(small):
         ("## six", "## seven", "no section for the exercise six"),
         ("## double", "## six", "a second section six"),
         ("The number six.\n", "", "six does not say what it teaches"),
-        ("### right: a sum", "### correct: a sum", "line 13: an answer's heading is"),
+        ("### right: a sum", "### correct: a sum", "line 12: an answer's heading is"),
         ("### right: a sum", "### right: a number", "two answers labelled 'a number'"),
         ("- says: six is 7\n", "", "'one too many' needs '- says: ...'"),
         ("### right: a float\n", "### right: a float\n- points: six-check 1\n", "gets all points"),
@@ -262,8 +264,8 @@ def test_answers_are_dealt_out_so_that_each_is_tried(small):
     assert together != {tuple(a.label for a in one.values()) for one in rounds.rounds(found, 2)}
 
 
-def test_only_what_answers_need_is_run(small):
-    release = trial.released(small, "one_lesson")
+def test_only_what_answers_need_is_run(small, tmp_path):
+    release = trial.Desk(small, tmp_path).released("one_lesson")
     found = bank.load(small, "one_lesson")
     six, double = found
     a_sum, times = six.answers[1], double.answers[0]
@@ -335,7 +337,7 @@ def test_the_small_bank_is_graded_as_it_says(small_graded):
 )
 def test_a_bank_that_is_not_true_is_found_out(tmp_path, old, new, answer, said):
     course = small_course(tmp_path / "course", BANK.replace(old, new))
-    found = trial.try_answers(course, only=["double"], workers=1)[0]
+    found = mutants.grade_in_process(course, "one_lesson")
     faults = {one.answer.label: one.faults for one in found if one.faults}
     assert list(faults) == [answer]
     assert any(said in fault for fault in faults[answer])
@@ -359,19 +361,31 @@ def test_a_bank_that_is_not_true_is_found_out(tmp_path, old, new, answer, said):
             "an error of its own",
         ),
         (
-            DOUBLE.replace('check.function("double", double, like={(1,): 2})', "")
-            + '\ncheck.that(double(7) == 14, "No.")',
+            "from firstcnn import check\n### BEGIN HIDDEN TESTS\n### END HIDDEN TESTS\n"
+            'check.that(check.call("double", double, 7) == 14, "No.")',
             "the visible case only",
             "does not name what the student has",
         ),
     ],
 )
-def test_a_check_that_is_wrong_turns_the_run_red(tmp_path, check, answer, said):
+def test_a_check_that_is_wrong_is_found_out(tmp_path, check, answer, said):
     course = small_course(tmp_path / "course", double=check)
-    found = trial.try_answers(course, only=["double"], workers=1)[0]
+    found = mutants.grade_in_process(course, "one_lesson")
     faults = {one.answer.label: one.faults for one in found if one.faults}
     assert answer in faults
     assert any(said in fault for fault in faults[answer]), faults[answer]
+
+
+def test_any_for_all_turns_the_run_of_nbgrader_red(tmp_path, capsys, monkeypatch):
+    """The report names the answer that shows it."""
+    right = "check.that(all([double(1) == 2, double(5) == 10]), 'double is wrong')"
+    text = f"from firstcnn import check\n\n{right}\n### BEGIN HIDDEN TESTS\n### END HIDDEN TESTS"
+    course = small_course(tmp_path / "course", double=text.replace("all(", "any("))
+    monkeypatch.chdir(course.root)
+    with pytest.raises(typer.Exit):
+        cli.answers(["one_lesson"], only=["double"], workers=1)
+    said = capsys.readouterr().out
+    assert "FAULT one_lesson double, wrong: the visible case only\ngot double-check 6" in said
 
 
 def test_nothing_leaks_from_one_submission_to_the_next(small, tmp_path):
@@ -387,8 +401,8 @@ def test_nothing_leaks_from_one_submission_to_the_next(small, tmp_path):
         return rounds.notebook(release, answers)
 
     spoil = (
-        "import builtins, os, random, sys, numpy as np, keras, firstcnn.check.values as v\n"
-        "v._same = lambda *a: True; np.array = None; builtins.print = None; keras.left = 1\n"
+        "import os, random, sys, numpy as np, keras, firstcnn.check.values as v\n"
+        "v._same = lambda *a: True; np.array = None; keras.left = 1\n"
         "keras.config.set_floatx('float16'); random.seed(1); np.random.seed(1)\n"
         "os.environ['LEFT'] = '1'; open('left.txt', 'w').write('1'); six = 6\n"
         "keras.ops.ones(3) + 1"

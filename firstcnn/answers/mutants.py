@@ -35,9 +35,9 @@ import firstcnn.check
 from firstcnn import kernel
 from firstcnn.answers.bank import Answer, Exercise, load
 from firstcnn.answers.rounds import needed_cells
-from firstcnn.answers.trial import Graded, released
+from firstcnn.answers.trial import Graded
 from firstcnn.check import CheckFailed, missing
-from firstcnn.course import Course, CourseError
+from firstcnn.course import Course, CourseError, read
 
 #: Seconds for one check: a mutant that runs longer is caught.
 CHECK_TIMEOUT = 60
@@ -293,56 +293,73 @@ def _own(names: dict[str, Any]) -> dict[str, Any]:
     return own
 
 
-def _execute(source: str, names: dict[str, Any]) -> None:
-    with (
-        contextlib.redirect_stdout(io.StringIO()),
-        contextlib.redirect_stderr(io.StringIO()),
-    ):
+def _execute(source: str, names: dict[str, Any]) -> str:
+    """Run a cell, and return what it wrote to stderr."""
+    stderr = io.StringIO()
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(stderr):
         exec(compile(source, "<cell>", "exec"), names)
+    return stderr.getvalue()
 
 
 def _verdict(ran: _Ran, checks: dict[str, str]) -> Graded:
     """Grade an answer with the given grade cells, as the notebook's kernel would."""
-    points, messages = {}, {}
+    points, messages, stderr = {}, {}, {}
     for check, source in checks.items():
         try:
             signal.alarm(CHECK_TIMEOUT)
-            _execute(source, dict(ran.names))
+            if said := _execute(source, dict(ran.names)):
+                stderr[check] = said
             points[check] = ran.exercise.checks[check]
         except CheckFailed as failed:
             points[check] = 0
             messages[check] = "\n".join(failed._render_traceback_())
-        except NameError as error:
-            points[check] = 0
-            messages[check] = "\n".join(missing(error.name)._render_traceback_())
         except Exception as error:
             points[check] = 0
             messages[check] = f"{type(error).__name__}: {error}"
+            if isinstance(error, NameError) and _at_top(error):
+                messages[check] = "\n".join(missing(error.name)._render_traceback_())
         finally:
             signal.alarm(0)
-    return Graded(ran.exercise, ran.answer, points, messages, {})
+    return Graded(ran.exercise, ran.answer, points, messages, stderr)
+
+
+def _at_top(error: Exception) -> bool:
+    """Tell whether an error was raised by a cell's own lines, and not by a function of it."""
+    trace = error.__traceback__
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace.tb_frame.f_code.co_name == "<module>"
+
+
+def grade_in_process(course: Course, lesson: str, ran: list[_Ran] | None = None) -> list[Graded]:
+    """Grade a lesson's answers in this process: quick, and no proof of what nbgrader would do."""
+    sources = {cell.id: cell.source for cell in read(course.source(lesson)).cells}
+    graded = []
+    for one in _run_lesson(course, lesson) if ran is None else ran:
+        with _reached_lines(one.reached):
+            graded.append(_verdict(one, {check: sources[check] for check in one.exercise.checks}))
+    return graded
+
+
+def _run_lesson(course: Course, lesson: str) -> list[_Ran]:
+    with contextlib.suppress(RuntimeError):
+        kernel.install()
+    os.environ["MPLBACKEND"] = "agg"
+    signal.signal(signal.SIGALRM, _too_long)
+    return _run_answers(load(course, lesson), read(course.source(lesson)))
 
 
 def _try_lesson(root: Path, lesson: str, library: bool) -> tuple[list[str], dict[str, str | None]]:
     """Return faults of the bank itself, and who catches each mutant that this lesson can reach."""
-    with contextlib.suppress(RuntimeError):
-        kernel.install()
-    os.environ["MPLBACKEND"] = "agg"
     course = Course(root)
-    exercises = load(course, lesson)
-    sources = {cell.id: cell.source for cell in _source_cells(course, lesson)}
-    signal.signal(signal.SIGALRM, _too_long)
-    ran = _run_answers(exercises, released(course, lesson))
-    faults = []
-    for one in ran:
-        checks = {check: sources[check] for check in one.exercise.checks}
-        with _reached_lines(one.reached):
-            graded = _verdict(one, checks)
-        faults += [
-            f"{lesson} {one.exercise.name}, {one.answer.kind}: {one.answer.label}: {fault}"
-            for fault in graded.faults
-            if not fault.startswith("the message of")
-        ]
+    sources = {cell.id: cell.source for cell in read(course.source(lesson)).cells}
+    ran = _run_lesson(course, lesson)
+    faults = [
+        f"{lesson} {one.exercise.name}, {one.answer.kind}: {one.answer.label}: {fault}"
+        for one in grade_in_process(course, lesson, ran)
+        for fault in one.faults
+    ]
+    exercises = {id(one.exercise): one.exercise for one in ran}.values()
     caught: dict[str, str | None] = {}
     for exercise in exercises:
         mine = [one for one in ran if one.exercise is exercise]
@@ -360,12 +377,6 @@ def _try_lesson(root: Path, lesson: str, library: bool) -> tuple[list[str], dict
                     reached, lambda one: {c: sources[c] for c in one.exercise.checks}
                 )
     return faults, caught
-
-
-def _source_cells(course: Course, lesson: str) -> list[NotebookNode]:
-    from firstcnn.course import read
-
-    return read(course.source(lesson)).cells
 
 
 def _too_long(number: int, frame: Any) -> None:

@@ -108,22 +108,34 @@ def needed_cells(release: NotebookNode, codes: Iterable[str]) -> set[str]:
     codes : iterable of str
         Answers to its exercises. Those that are not Python read nothing.
     """
-    wanted = set().union(*(_reads(code) for code in codes))
-    answered = {cell.id for cell in release.cells if cell.metadata.get("nbgrader")}
     modules = _imported(release.cells)
-    needed = set()
-    wanted_below = set(wanted)
-    for cell in reversed(release.cells):
-        if cell.cell_type != "code":
-            continue
-        if cell.id in answered:
+    code = [cell for cell in release.cells if cell.cell_type == "code"]
+    by_id = {cell.id: cell.source for cell in code if not cell.metadata.get("nbgrader")}
+    wanted = set().union(*(_reads(one) for one in codes))
+    needed: set[str] = set()
+    while True:
+        # A function reads its names when it is called, wherever they were bound.
+        late = set().union(*(_late_reads(one) for one in [*codes, *map(by_id.get, needed)]))
+        found = _pass(code, wanted, late, modules)
+        if found == needed:
+            return needed
+        needed = found
+
+
+def _pass(
+    code: Sequence[NotebookNode], wanted: set[str], late: set[str], modules: set[str]
+) -> set[str]:
+    """Go once from the last cell to the first, and collect those that are needed."""
+    needed, below = set(), set(wanted)
+    for cell in reversed(code):
+        if cell.metadata.get("nbgrader"):
             # An answer may leave a name as it was: it settles nothing for the cells above.
-            wanted_below |= wanted
+            below |= wanted
             continue
         binds, changes = _writes(cell.source)
-        if wanted_below & (binds | changes - modules):
+        if (below | late) & (binds | changes - modules):
             needed.add(cell.id)
-            wanted_below = (wanted_below - binds) | _reads(cell.source)
+            below = (below - binds) | _reads(cell.source)
     return needed
 
 
@@ -169,6 +181,12 @@ def _reads(code: str) -> set[str]:
             reads |= _names(statement.target, ast.Store) - bound
         bound |= _bound_by(statement)
     return reads
+
+
+def _late_reads(code: str) -> set[str]:
+    """Return the names that the functions of a cell read when they are called."""
+    table = symtable.symtable(code, "cell", "exec") if _parse(code) else None
+    return set().union(*(_global_reads(one) for one in table.get_children())) if table else set()
 
 
 def _global_reads(table: symtable.SymbolTable) -> set[str]:

@@ -122,12 +122,6 @@ def _given_names(exercise: Exercise) -> set[str]:
     return assigned_names(blank.code) | common
 
 
-def released(course: Course, lesson: str) -> NotebookNode:
-    """Return a lesson as nbgrader would release it now, made apart from any gradebook."""
-    with tempfile.TemporaryDirectory(prefix="firstcnn-") as folder:
-        return Desk(course, Path(folder)).released(lesson)
-
-
 # ---- grading ----------------------------------------------------------------------------------
 
 

@@ -35,10 +35,10 @@ def exchange_config(course: NbgraderCourse, student: str = "*") -> str:
 
 @dataclass(frozen=True)
 class Exercise:
-    """Where an exercise's two cells are, and what its solution is."""
+    """Where an exercise's answer and the checks behind it are, and what its solution is."""
 
     answer: int
-    check: int
+    checks: list[int]
     solution: str
 
 
@@ -46,12 +46,13 @@ def exercises(checkout: Path, lesson: str) -> list[Exercise]:
     """Return the exercises of a lesson, in order."""
     cells = nbformat.read(checkout / "course" / lesson / f"{lesson}.ipynb", as_version=4).cells
     solved = nbformat.read(checkout / "solutions" / lesson / f"{lesson}.ipynb", as_version=4).cells
-    places = {one.id: place for place, one in enumerate(cells)}
-    return [
-        Exercise(place, places[one.id.replace("-answer", "-check")], solved[place].source)
-        for place, one in enumerate(cells)
-        if one.metadata.get("nbgrader", {}).get("solution")
-    ]
+    found: list[Exercise] = []
+    for place, one in enumerate(cells):
+        if one.metadata.get("nbgrader", {}).get("solution"):
+            found.append(Exercise(place, [], solved[place].source))
+        elif one.metadata.get("nbgrader", {}).get("grade"):
+            found[-1].checks.append(place)
+    return found
 
 
 def hand_in(course: NbgraderCourse, student: str, lesson: str, keep: int) -> None:

@@ -37,14 +37,14 @@ def test_a_student_runs_a_lesson_answers_it_and_validates_it(
 
     # Nothing is answered: each check in turn stops the run, and says so in one message.
     start = 0
-    for one in tasks:
-        assert notebook.run_from(start) == one.check
-        message = notebook.message(one.check)
+    for check in (place for one in tasks for place in one.checks):
+        assert notebook.run_from(start) == check
+        message = notebook.message(check)
         assert MESSAGE.match(message), message
         assert len(message.splitlines()) <= 6, message
         if start == 0:
             screenshot(page, f"student-{lesson}-unanswered")
-        start = one.check + 1
+        start = check + 1
     assert notebook.run_from(start) is None
     screenshot(page, f"student-{lesson}-ran")
     axe_content(page, CONTENT)
@@ -66,21 +66,58 @@ def test_a_student_runs_a_lesson_answers_it_and_validates_it(
     notebook.close()
 
 
-def test_validate_says_what_is_wrong_with_one_answer(lab, page, screenshot):
-    tasks = exercises(lab.checkout, "01_convolution")
+#: What students hand in to lesson 1, and what they are told of each.
+STATES = {
+    "dense-cost": ("dense_parameters = 64 * 64 * 100", "Not right yet: dense_parameters is 409"),
+    "next-window": ("next_sum = ...", "No answer yet: replace the dots"),
+    "output-size": (
+        "def output_size(n, k, padding=0, stride=1):\n"
+        "    return output_size(n - 1, k, padding, stride) + 1",
+        "calls itself without end (RecursionError)",
+    ),
+    "convolve": (
+        "def convolve(image, kernel, stride=1):\n    return imgae * kernel",
+        "stops with NameError: name 'imgae' is not defined",
+    ),
+    "conv-parameters": (
+        "conv_parameters = 5 * 5 * chanels * 16",
+        "No answer yet: there is no conv_parameters yet.",
+    ),
+    "max-pool": ("max_pool = 4", "max_pool is 4. It should be a function."),
+}
+
+
+def test_validate_says_one_thing_of_each_kind_of_answer(lab, page, screenshot):
+    """A wrong, an empty and four crashing answers: one message each, and no wall of frames."""
     made = nbformat.read(lab.checkout / "solutions" / "01_convolution" / "01_convolution.ipynb", 4)
+    checks = 0
+    for cell in made.cells:
+        name = cell.id.removesuffix("-answer")
+        if name in STATES and cell.metadata.get("nbgrader", {}).get("solution"):
+            cell.source = STATES[name][0]
+        checks += bool(cell.metadata.get("nbgrader", {}).get("grade"))
     nbformat.write(made, lab.opened / "wrong.ipynb")
     notebook = NotebookPage.open(page, lab, "wrong.ipynb")
-    notebook.write(tasks[0].answer, "dense_parameters = 64 * 64 * 100")
-    notebook.save()
 
     dialog = notebook.validate()
-    screenshot(page, "student-wrong-answer")
-    # The cell that failed, and one message, whole.
-    source, message = dialog.locator("pre").all_inner_texts()
-    assert '"dense_parameters"' in source
-    assert message.startswith("Not right yet: ")
-    assert "Each unit has a bias too." in " ".join(message.split())
-    assert len(message.splitlines()) <= 6
+    screenshot(page, "student-wrong-answers")
+    shown = dialog.locator("pre").all_inner_texts()
+    sources, messages = shown[::2], [" ".join(text.split()) for text in shown[1::2]]
+    assert len(messages) == checks
+    for said, text in zip(messages, shown[1::2], strict=True):
+        assert MESSAGE.match(said), said
+        assert len(text.splitlines()) <= 6, text
+        assert "Traceback" not in said
+    for _, phrase in STATES.values():
+        assert any(phrase in said for said in messages), phrase
+    assert '"dense_parameters"' in sources[0]
     dialog.get_by_role("button", name="Ok").click()
+
+    # The same in the notebook itself: what a student sees who runs the cells.
+    (place,) = [i for i, cell in enumerate(made.cells) if cell.id == "conv-parameters-answer"]
+    assert notebook.run_from(place) == place
+    assert "name 'chanels' is not defined" in notebook.message(place)
+    assert notebook.run_from(place + 1) == place + 1
+    screenshot(page, "student-crashed-answer")
+    assert notebook.message(place + 1).startswith("No answer yet: there is no conv_parameters yet.")
     notebook.close()
