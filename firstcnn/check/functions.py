@@ -56,7 +56,7 @@ def _run(name: str, function: Callable, args: tuple, kwargs: Mapping) -> Any:
     given = copy.deepcopy((args, kwargs))
     written = _written(name, args, kwargs)
     try:
-        # What is written to stderr, a warning or a progress bar, would cost a right answer's points.
+        # A warning or a progress bar goes to stderr, and would cost a right answer's points.
         with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             result = function(*given[0], **given[1])
