@@ -13,6 +13,7 @@ PORT ?=#       where lab or app listens; otherwise 8888 or 8000, or the next por
 NO_BROWSER ?=# 1: only print the address
 ROOT ?=course# the folder that JupyterLab opens; ROOT=. for instructors, with the formgrader
 MODEL ?=#      what app reads with: the path of a network of yours; otherwise the course's own
+WORKERS ?=#    how many tests run at a time; otherwise 2, which suits two cores
 LAB_ARGS ?=#   anything else for JupyterLab, such as --ip=0.0.0.0 inside a container
 
 PYTHONS := python3.13 python3.12 python3.11 python3
@@ -122,7 +123,8 @@ test: $(STAMP)  ## check everything: style, that the notebooks are current, all 
 	@$(call STEP,ruff check,$(BIN)/ruff check .)
 	@$(call STEP,ruff format,$(BIN)/ruff format --check .)
 	@$(call STEP,firstcnn verify,$(BIN)/firstcnn verify)
-	@echo "== pytest"; $(BIN)/python -m pytest
+	@echo "== pytest"
+	@$(BIN)/python -m pytest -n $(or $(WORKERS),2) --dist loadscope --no-loadscope-reorder
 
 STEP = echo "== $(1)"; $(2) || { echo "make test stopped at: $(1)" >&2; exit 1; }
 

@@ -7,7 +7,9 @@ import pytest
 
 from firstcnn import data, kernel
 
-SOLUTIONS = Path(__file__).parent / "solutions"
+HERE = Path(__file__).parent
+SOLUTIONS = HERE / "solutions"
+BROWSER = HERE / "tests" / "browser"
 
 
 def pytest_configure(config):
@@ -23,3 +25,5 @@ def pytest_collection_modifyitems(config, items):
         reason = "its outputs were made with all of MNIST, and only the fallback data is here"
         for item in inside:
             item.add_marker(pytest.mark.skip(reason=reason))
+    # Browser tests come first: they take longest, and wait often enough to leave others the cores.
+    items.sort(key=lambda item: BROWSER not in Path(item.path).parents)

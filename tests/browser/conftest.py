@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
@@ -184,8 +185,11 @@ def axe_script() -> str:
     """Return the text of axe-core, installed by npm once, or skip the test."""
     script = NODE / "node_modules" / "axe-core" / "axe.min.js"
     lock = HERE / "package-lock.json"
-    if not script.exists() or (NODE / lock.name).read_bytes() != lock.read_bytes():
-        _npm_ci()
+    NODE.parent.mkdir(exist_ok=True)
+    with (NODE.parent / "node.lock").open("w") as one_at_a_time:
+        fcntl.flock(one_at_a_time, fcntl.LOCK_EX)  # with `-n`, several processes come here at once
+        if not script.exists() or (NODE / lock.name).read_bytes() != lock.read_bytes():
+            _npm_ci()
     return script.read_text(encoding="utf-8")
 
 
@@ -194,7 +198,6 @@ def _npm_ci() -> None:
     npm = shutil.which("npm")
     if npm is None:
         pytest.skip("no npm: install Node.js with npm to check accessibility with axe-core")
-    NODE.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=NODE.parent) as folder:
         for name in ("package.json", "package-lock.json"):
             shutil.copy(HERE / name, folder)
