@@ -45,7 +45,7 @@ CHECK_TIMEOUT = 60
 #: Bytes from which an array is not copied for every answer, but may not be written to.
 LARGE = 2_000_000
 
-_NOT_CONDITIONS = {"hint", "slips", "like", "cases", "among", "tolerance", "at_least"}
+_NOT_CONDITIONS = {"hint", "slips", "like", "cases", "among", "tolerance", "at_least", "what"}
 _NEEDED = {"number": {"equals"}, "shape": {"equals"}, "choice": {"equals"}, "choices": {"equals"}}
 _NEGATED = {
     ast.Eq: ast.NotEq,

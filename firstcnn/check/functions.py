@@ -17,6 +17,34 @@ from firstcnn.check.arrays import _check_dtype, close, diagnose
 from firstcnn.check.outcome import CheckFailed, NotAnswered, describe, fail, passed, require_answer
 
 
+class Remote:
+    """A student's function that is in another process; the judge of submissions makes them."""
+
+    def run(self, args: tuple, kwargs: Mapping) -> tuple[Any, tuple, Mapping]:
+        """Call it, and return its answer and the arguments as they are after the call.
+
+        Raises
+        ------
+        RemoteError
+            If it stops with an error, or does not answer.
+        """
+        raise NotImplementedError
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call it as if it were here."""
+        return self.run(args, kwargs)[0]
+
+
+class RemoteError(Exception):
+    """What became of a call in another process, if not an answer.
+
+    Parameters
+    ----------
+    ending : str
+        What the function does: "stops with ValueError: ...".
+    """
+
+
 def call(name: str, function: Callable, *args: Any, **kwargs: Any) -> Any:
     """Call a student's function and return its answer; an error becomes a message.
 
@@ -59,15 +87,20 @@ def _run(name: str, function: Callable, args: tuple, kwargs: Mapping) -> Any:
         # A warning or a progress bar goes to stderr, and would cost a right answer's points.
         with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
-            result = function(*given[0], **given[1])
+            if isinstance(function, Remote):
+                result, *given = function.run(*given)
+            else:
+                result = function(*given[0], **given[1])
     except NotImplementedError:
         raise NotAnswered(f"the body of {name} is not written yet.") from None
     except CheckFailed:
         raise
     except RecursionError:
         fail(f"{written} calls itself without end (RecursionError).")
-    except Exception as error:
-        fail(f"{written} stops with {type(error).__name__}: {_short(error)}{_where(error)}")
+    except RemoteError as error:
+        fail(f"{written} {error}")
+    except (Exception, SystemExit) as error:
+        fail(f"{written} {ending(error)}")
     if result is Ellipsis or result is NotImplemented:
         raise NotAnswered(f"the body of {name} is not written yet.")
     if _changed(args, given[0]) or _changed(kwargs, given[1]):
@@ -238,13 +271,18 @@ def _written(name: str, args: tuple, kwargs: Mapping) -> str:
     return f"{name}({', '.join(parts)})"
 
 
-def _short(error: Exception) -> str:
+def ending(error: BaseException) -> str:
+    """Say with which error a function stops, and in which of the student's lines."""
+    return f"stops with {type(error).__name__}: {_short(error)}{_where(error)}"
+
+
+def _short(error: BaseException) -> str:
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))  # Keras sets its messages in bold
     text = " ".join(text.split())
     return text if len(text) <= 140 else text[:137] + "..."
 
 
-def _where(error: Exception) -> str:
+def _where(error: BaseException) -> str:
     """Name the student's own line: the innermost frame whose source is a notebook cell."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if "ipykernel" in frame.filename or frame.filename.startswith("<ipython"):

@@ -102,7 +102,7 @@ def model(
         At the first thing that does not hold.
     """
     value = _as_model(name, value, hint)
-    if not value.built or not getattr(value, "inputs", None):
+    if not getattr(value, "inputs", None):
         fail(
             f"{name} does not know its input shape yet. Start it with "
             f"keras.Input({input_shape or '(28, 28, 1)'}).",
