@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -149,3 +150,41 @@ def test_jupyterlab_reads_our_defaults(monkeypatch):
     assert not error
     news = overrides["@jupyterlab/apputils-extension:notification"]
     assert news == {"fetchNews": "false", "checkForUpdates": False}
+
+
+CHECK_OF_A_MISSING_ANSWER = "from firstcnn import check\n\ncheck.number('total', total, 3)\n"
+
+
+@pytest.mark.parametrize(
+    ("cells", "error", "said"),
+    [
+        (["totl = 3", CHECK_OF_A_MISSING_ANSWER], "NotAnswered", "there is no total yet"),
+        (["total = 3 / 0", CHECK_OF_A_MISSING_ANSWER], "NotAnswered", "there is no total yet"),
+        # Errors that are not a missing answer are shown as ever, the student's own line with them.
+        (["total + 1"], "NameError", "----> 1 total + 1"),
+        (["def total(): return totl", "total()"], "NameError", "name 'totl' is not defined"),
+        (
+            [
+                "def total(): return totl",
+                "from firstcnn import check\n\ncheck.number('total', total(), 3)\n",
+            ],
+            "NameError",
+            "name 'totl' is not defined",
+        ),
+        (["total = [3]", "from firstcnn import check\n\ntotal[1]\n"], "IndexError", "out of range"),
+    ],
+)
+def test_a_check_says_that_an_answer_is_missing(tmp_path, monkeypatch, cells, error, said):
+    monkeypatch.setenv("JUPYTER_PATH", kernel.jupyter_path())
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
+    NotebookClient(notebook, kernel_name="python3", timeout=120, allow_errors=True).execute()
+    (output,) = notebook.cells[-1].outputs
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(output.traceback))
+    assert said in " ".join(shown.split()) if error == "NotAnswered" else said in shown
+    if error == "NotAnswered":
+        assert shown.startswith("No answer yet: ")
+        assert len(shown.splitlines()) <= 3, "no wall of frames"
+    else:
+        assert output.ename == error
+        assert error in shown
