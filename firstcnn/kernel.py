@@ -24,6 +24,7 @@ if __name__ == "__main__":
 
 import contextlib
 import functools
+import re
 from importlib.machinery import PathFinder
 from pathlib import Path
 
@@ -165,7 +166,8 @@ def _is_check(shell, trace):
     frame = trace.tb_frame
     if frame.f_globals is not shell.user_ns or frame.f_code.co_name != "<module>":
         return False
-    return "from firstcnn import check\n" in linecache.getlines(frame.f_code.co_filename)
+    source = "".join(linecache.getlines(frame.f_code.co_filename))
+    return re.search(r"^from firstcnn import (.*, )?check\b", source, re.MULTILINE) is not None
 
 
 if __name__ == "__main__":

@@ -153,13 +153,14 @@ def test_jupyterlab_reads_our_defaults(monkeypatch):
 
 
 CHECK_OF_A_MISSING_ANSWER = "from firstcnn import check\n\ncheck.number('total', total, 3)\n"
+ANOTHER = "import numpy\n\nfrom firstcnn import check, data\n\ncheck.number('total', total, 3)\n"
 
 
 @pytest.mark.parametrize(
     ("cells", "error", "said"),
     [
         (["totl = 3", CHECK_OF_A_MISSING_ANSWER], "NotAnswered", "there is no total yet"),
-        (["total = 3 / 0", CHECK_OF_A_MISSING_ANSWER], "NotAnswered", "there is no total yet"),
+        (["total = 3 / 0", ANOTHER], "NotAnswered", "there is no total yet"),
         # Errors that are not a missing answer are shown as ever, the student's own line with them.
         (["total + 1"], "NameError", "----> 1 total + 1"),
         (["def total(): return totl", "total()"], "NameError", "name 'totl' is not defined"),
