@@ -312,6 +312,22 @@ def test_needed_cells(cells, answer, needed):
     assert rounds.needed_cells(notebook, [answer]) == {f"c{i}" for i in needed}
 
 
+def test_a_training_before_exercises_is_done_once():
+    cell_of_lesson = (
+        "net = build()\nnet.compile('adam')\nrecord = net.fit(x, y, epochs=3)\nprint(1)"
+    )
+    assert rounds.without_training(cell_of_lesson, "a.weights.h5") == (
+        "net = build()\nnet.compile('adam')\nnet.load_weights('a.weights.h5')\nprint(1)"
+    )
+    for other in (
+        "x = 1",
+        "net.fit(x)\nnet.fit(y)",
+        "for n in nets:\n    n.fit(x)",
+        "nets[0].fit(x)",
+    ):
+        assert rounds.without_training(other, "a.weights.h5") is None
+
+
 @pytest.fixture(scope="module")
 def small_graded(small):
     return trial.try_answers(small, workers=1)[0]

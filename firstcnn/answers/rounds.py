@@ -13,7 +13,7 @@ from __future__ import annotations
 import ast
 import random
 import symtable
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from nbformat import NotebookNode
 
@@ -59,7 +59,13 @@ def rounds(
     return dealt
 
 
-def notebook(release: NotebookNode, one: Round, *, whole: bool = False) -> NotebookNode:
+def notebook(
+    release: NotebookNode,
+    one: Round,
+    *,
+    whole: bool = False,
+    stand_ins: Mapping[str, str] | None = None,
+) -> NotebookNode:
     """Return a released notebook with a round's answers in it.
 
     Parameters
@@ -70,6 +76,8 @@ def notebook(release: NotebookNode, one: Round, *, whole: bool = False) -> Noteb
         An answer for each exercise that is to be filled in.
     whole : bool, optional
         Keep every cell, and not only answers, checks and what they need.
+    stand_ins : mapping of str to str, optional
+        What to run in place of some of the other cells, by their ids.
     """
     needed = needed_cells(release, [answer.code for answer in one.values()])
     filled = release.copy()
@@ -82,8 +90,43 @@ def notebook(release: NotebookNode, one: Round, *, whole: bool = False) -> Noteb
         name = cell.id.removesuffix("-answer")
         if graded.get("solution") and name in one:
             copy["source"] = one[name].code
+        elif not graded and stand_ins and cell.id in stand_ins:
+            copy["source"] = stand_ins[cell.id]
         filled.cells.append(copy)
     return filled
+
+
+def without_training(code: str, weights: str) -> str | None:
+    """Return a cell with its network's weights read from a file where it would train it.
+
+    Parameters
+    ----------
+    code : str
+        The cell.
+    weights : str
+        The path of the file, which ends in ``.weights.h5``.
+
+    Returns
+    -------
+    str or None
+        None if it does not train exactly one network, with a ``NAME.fit(...)`` of its own line.
+    """
+    tree = ast.parse(code)
+    found = [
+        (i, statement.value)
+        for i, statement in enumerate(tree.body)
+        if isinstance(statement, ast.Expr | ast.Assign)
+        and isinstance(statement.value, ast.Call)
+        and isinstance(statement.value.func, ast.Attribute)
+        and statement.value.func.attr == "fit"
+        and isinstance(statement.value.func.value, ast.Name)
+    ]
+    if len(found) != 1 or code.count(".fit(") != 1:
+        return None
+    ((place, call),) = found
+    load = f"{call.func.value.id}.load_weights({weights!r})"
+    tree.body[place] = ast.parse(load).body[0]
+    return ast.unparse(tree)
 
 
 def needs_training(release: NotebookNode, answer: Answer) -> bool:

@@ -24,12 +24,20 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+from nbclient import NotebookClient
 from nbformat import NotebookNode
 from nbgrader.converters import Autograde, GenerateAssignment
 
 from firstcnn import kernel
 from firstcnn.answers.bank import Answer, Exercise, load
-from firstcnn.answers.rounds import Round, needs_training, notebook, rounds
+from firstcnn.answers.rounds import (
+    Round,
+    needed_cells,
+    needs_training,
+    notebook,
+    rounds,
+    without_training,
+)
 from firstcnn.check import CheckFailed, NotAnswered
 from firstcnn.course import Course, nbgrader_config, run_nbgrader
 from firstcnn.grading.warm import SOCKET_VARIABLE, Nursery
@@ -200,6 +208,51 @@ class Desk:
             graded[student] = points, nbformat.read(path, as_version=4)
         return graded
 
+    def stand_ins(self, lesson: str, exercises: Iterable[Exercise]) -> dict[str, str]:
+        """Train once what the cells before exercises train, so that not every round does.
+
+        Parameters
+        ----------
+        lesson : str
+            The lesson.
+        exercises : iterable of Exercise
+            Its exercises.
+
+        Returns
+        -------
+        dict of str to str
+            For each such cell's id, the same cell with the weights read from a file.
+        """
+        release = self.released(lesson)
+        codes = [answer.code for one in exercises for answer in one.answers]
+        needed = needed_cells(release, codes)
+        made = {}
+        for cell in release.cells:
+            if cell.id in needed and ".fit(" in cell.source:
+                weights = str(self.root / f"{lesson}-{cell.id}.weights.h5")
+                stand_in = without_training(cell.source, weights)
+                if stand_in is not None:
+                    before = [one.source for one in release.cells if one.id in needed]
+                    before = before[: before.index(cell.source) + 1]
+                    save = stand_in.replace("load_weights", "save_weights", 1)
+                    (saving,) = [line for line in save.splitlines() if "save_weights" in line]
+                    self._run([*before, saving])
+                    made[cell.id] = stand_in
+        return made
+
+    def _run(self, sources: Sequence[str]) -> None:
+        """Run cells in a kernel like those of submissions."""
+        cells = [nbformat.v4.new_code_cell(source) for source in sources]
+        resources = {"metadata": {"path": str(self.root)}}
+        with self._warm_kernels({}):
+            NotebookClient(
+                nbformat.v4.new_notebook(cells=cells),
+                kernel_name="python3",
+                timeout=600,
+                resources=resources,
+                shutdown_kernel="immediate",
+            ).execute()
+
     def _config(self, lesson: str) -> Any:
         config = nbgrader_config(self.course, lesson)
         config.CourseDirectory.root = str(self.root)
@@ -269,6 +322,7 @@ class Task:
     which: tuple[int, ...]
     environment: tuple[tuple[str, str], ...]
     whole: bool
+    stand_ins: tuple[tuple[str, str], ...]
 
 
 _desks: dict[Path, Desk] = {}
@@ -286,7 +340,10 @@ def _grade_task(task: Task) -> list[Graded]:
     dealt = _dealt(exercises, release, task.only, task.seed)
     number = itertools.count(len(desk.graded))
     names = {i: f"submission-{next(number)}" for i in task.which}
-    submissions = {names[i]: notebook(release, dealt[i], whole=task.whole) for i in task.which}
+    submissions = {
+        names[i]: notebook(release, dealt[i], whole=task.whole, stand_ins=dict(task.stand_ins))
+        for i in task.which
+    }
     graded = desk.grade(task.lesson, submissions, dict(task.environment))
     return [
         one
@@ -352,14 +409,19 @@ def try_answers(
     """
     start = time.perf_counter()
     tasks = []
+    settings = tuple((environment or {}).items())
+    folder = tempfile.TemporaryDirectory(prefix="firstcnn-answers-")
+    desk = Desk(course, Path(folder.name))
     for lesson in course.choose(lessons):
         chosen = [one for one in load(course, lesson) if not only or one.name in only]
+        stand_ins = () if whole else tuple(desk.stand_ins(lesson, chosen).items())
         count = max(len(one.answers) for one in chosen)
         count = min(count, most_rounds or count)
         for first in range(0, count, _ROUNDS_AT_A_TIME):
             which = tuple(range(first, min(first + _ROUNDS_AT_A_TIME, count)))
-            settings = tuple((environment or {}).items())
-            tasks.append(Task(course.root, lesson, tuple(only), seed, which, settings, whole))
+            tasks.append(
+                Task(course.root, lesson, tuple(only), seed, which, settings, whole, stand_ins)
+            )
     # Lessons that train take longest: they go first, so that no core waits at the end.
     slow = ("06", "05", "07", "08")
     order = sorted(tasks, key=lambda task: task.lesson[:2] not in slow)
@@ -369,6 +431,7 @@ def try_answers(
         found[task] = graded
         done += len(task.which)
         on_progress(done, total)
+    folder.cleanup()
     return [one for task in tasks for one in found[task]], time.perf_counter() - start
 
 
