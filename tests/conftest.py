@@ -28,3 +28,15 @@ def shown(monkeypatch):
 
     monkeypatch.setattr(display, "display", catch)
     return seen
+
+
+#: Tests of the modules that will judge submissions apart, in a sandbox. Grading does not use
+#: these modules yet, and their tests are run by name until it does.
+collect_ignore = [
+    "test_judge.py",
+    "test_preflight.py",
+    "test_sandbox.py",
+    "test_sanitise.py",
+    "test_wire.py",
+    "browser/test_student_text.py",
+]

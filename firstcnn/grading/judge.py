@@ -1,0 +1,485 @@
+"""The judge: grade cells run here, in a process that never runs a student's code.
+
+A grade cell reads names that the student's answers bind. What it reads is fetched from the
+student's kernel as data (`wire`), anew for each cell; a function arrives as something that can be
+called, and is called over there. So a grade cell is nowhere that a student's code could see it,
+nor change what it says.
+
+The judge's process knows nobody but the grader, over one socket: it is told to run a cell, asks
+for values and calls while it does, and tells the outcome. `Judge` is the grader's side of it.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import contextlib
+import dis
+import gc
+import io
+import json
+import math
+import socket as sockets
+import struct
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from types import CodeType
+from typing import Any
+
+from firstcnn.check import CheckFailed, missing
+from firstcnn.check.functions import Remote, RemoteError
+from firstcnn.check.outcome import fail
+from firstcnn.grading import wire
+from firstcnn.grading.agent import StudentKernelError, TooSlow
+from firstcnn.grading.wire import MAX_BYTES, WireError
+
+#: Seconds for one grade cell, and within it for one call of a student's function.
+CELL_TIMEOUT = 300
+CALL_TIMEOUT = 60
+
+_LONGEST_STDOUT = 20_000
+_LARGEST_HEAD = 2**20
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a grade cell.
+
+    Parameters
+    ----------
+    status : str
+        ``"ok"``, ``"failed"``, or ``"broken"`` if the judge itself came to no end or to a bad one.
+    ename : str
+        The name of the error, if any.
+    message : str
+        What the student is told, in lines.
+    partial : float or None
+        The value of the cell's last expression, if it is a finite number.
+    stdout : str
+        What the cell printed.
+    seconds : float
+        Wall time.
+    traceback : str
+        For the instructor: it shows the cell, hidden tests too.
+    """
+
+    status: str
+    ename: str = ""
+    message: str = ""
+    partial: float | None = None
+    stdout: str = ""
+    seconds: float = 0.0
+    traceback: str = ""
+
+
+# ---- messages between the two -----------------------------------------------------------------
+
+
+class _HungUp(Exception):
+    """The other side is gone, or does not keep to what was agreed."""
+
+
+class _Line:
+    """A socket over which whole messages go: a small dict, and bytes."""
+
+    def __init__(self, socket: sockets.socket) -> None:
+        self._socket = socket
+
+    def send(self, head: dict, body: bytes = b"", timeout: float | None = None) -> None:
+        """Send a message; `_HungUp` if nobody takes it."""
+        text = json.dumps(head).encode()
+        try:
+            self._socket.settimeout(timeout)
+            self._socket.sendall(struct.pack("<IQ", len(text), len(body)) + text)
+            self._socket.sendall(body)
+        except OSError as error:
+            raise _HungUp from error
+
+    def receive(self, timeout: float | None = None) -> tuple[dict[str, Any], bytearray]:
+        """Return the next message; `_HungUp` if there is none, TimeoutError if it is late."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        size, length = struct.unpack("<IQ", self._read(12, deadline))
+        if size > _LARGEST_HEAD or length > MAX_BYTES:
+            raise _HungUp
+        head = self._read(size, deadline)
+        body = self._read(length, deadline)
+        try:
+            return dict(json.loads(bytes(head))), body
+        except (ValueError, TypeError, RecursionError) as error:
+            raise _HungUp from error
+
+    def close(self) -> None:
+        """Hang up."""
+        self._socket.close()
+
+    def _read(self, length: int, deadline: float | None) -> bytearray:
+        data = bytearray(length)
+        view = memoryview(data)
+        while view:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                raise TimeoutError
+            try:
+                self._socket.settimeout(left)
+                count = self._socket.recv_into(view)
+            except TimeoutError:
+                raise
+            except OSError as error:
+                raise _HungUp from error
+            if not count:
+                raise _HungUp
+            view = view[count:]
+        return data
+
+
+# ---- the judge's own process ------------------------------------------------------------------
+
+
+def main(socket: sockets.socket) -> None:
+    """Run grade cells as they come, until the grader hangs up.
+
+    Parameters
+    ----------
+    socket : socket.socket
+        Connected to the grader.
+    """
+    line = _Line(socket)
+    with contextlib.suppress(_HungUp):
+        while True:
+            order, source = line.receive()
+            outcome = _judged(line, order["cell"], source.decode())
+            line.send({"outcome": asdict(outcome)})
+            gc.collect()  # a model holds itself
+            gc.freeze()  # what is left are modules, which need not be looked through again
+
+
+class _Kernel:
+    """The student's kernel, as seen from the judge: asked over the line."""
+
+    def __init__(self, line: _Line) -> None:
+        self._line = line
+
+    def fetch(self, name: str) -> Any:
+        """Return a value; KeyError if there is no such name, CheckFailed if it cannot travel."""
+        self._line.send({"fetch": name})
+        head, body = self._line.receive()
+        if head["status"] == "missing":
+            raise KeyError(name)
+        if head["status"] != "ok":
+            fail(f"{name} cannot be read: the kernel {head['message']}.")
+        try:
+            value = _answer(body)["value"]
+        except WireError as error:
+            fail(f"{name} {wire.printable(str(error))}.")
+        return _proxy(self, name, value) if isinstance(value, wire.Function) else value
+
+    def call(self, name: str, args: tuple, kwargs: dict) -> tuple[Any, tuple, dict]:
+        """Call a function: what it returns, and the arguments after that."""
+        self._line.send({"call": name}, wire.encode((args, kwargs)).to_bytes())
+        head, body = self._line.receive()
+        if head["status"] != "ok":
+            raise RemoteError(f"does not come to an end: the kernel {head['message']}.")
+        try:
+            answer = _answer(body)
+        except WireError as error:
+            said = wire.printable(str(error))
+            raise RemoteError(f"returns a value that {said}.") from None
+        if "error" in answer:
+            _raise(answer["error"])
+        return answer["value"], *answer.get("given", (args, kwargs))
+
+
+def _answer(body: bytearray) -> dict[str, Any]:
+    """Read what the student's kernel answers: a value, or the error that there was."""
+    answer = wire.decode(wire.Packet.from_bytes(body))
+    if type(answer) is dict and "refused" in answer:
+        raise WireError(_text(answer["refused"]))
+    if type(answer) is not dict or not answer.keys() & {"value", "error"}:
+        raise WireError("cannot be read")
+    given = answer.get("given", ((), {}))
+    if type(given) is not tuple or tuple(map(type, given)) != (tuple, dict):
+        raise WireError("cannot be read")
+    return answer
+
+
+def _raise(error: Any) -> None:
+    """Raise what stands for an error in the student's kernel."""
+    told = error if type(error) is dict else {}
+    if told.get("like") == "NotImplementedError":
+        raise NotImplementedError
+    if told.get("like") == "RecursionError":
+        raise RecursionError
+    raise RemoteError(_text(told.get("ending")) or "stops with an error")
+
+
+def _text(value: Any) -> str:
+    return wire.printable(value)[:400] if type(value) is str else ""
+
+
+class _Proxy(Remote, wire.Opaque):
+    """A function of the student's, which is called where it is."""
+
+    kernel: _Kernel
+    place: str
+
+    def run(self, args: tuple, kwargs: Any) -> tuple[Any, tuple, dict]:
+        """Call it; see `firstcnn.check.functions.Remote`."""
+        return self.kernel.call(self.place, args, dict(kwargs))
+
+
+def _proxy(kernel: _Kernel, place: str, function: wire.Function) -> _Proxy:
+    one = wire.standin(_Proxy, type(function).__name__)
+    vars(one).update(vars(function), kernel=kernel, place=place)  # its own name and text, too
+    return one
+
+
+def _judged(line: _Line, cell: str, source: str) -> Outcome:
+    """Run one cell, and tell how it ended."""
+    start = time.perf_counter()
+    printed = _Printed()
+    found: dict[str, Any] = {}
+    try:
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(io.StringIO()):
+            found["partial"] = _run(_Kernel(line), cell, source)
+        found["status"] = "ok"
+    except _HungUp:
+        raise
+    except CheckFailed as error:
+        found = _failed(error, "\n".join(error._render_traceback_()))
+    except BaseException as error:
+        text = " ".join(str(error).split())[:200]
+        found = _failed(error, f"This check itself stopped with {type(error).__name__}: {text}")
+    return Outcome(stdout=printed.getvalue(), seconds=time.perf_counter() - start, **found)
+
+
+def _failed(error: BaseException, message: str) -> dict[str, str]:
+    trace = "".join(traceback.format_exception(error))[-10_000:]
+    kind = type(error).__name__
+    return {"status": "failed", "ename": kind, "message": message, "traceback": trace}
+
+
+class _Printed(io.StringIO):
+    """Keep what is printed, up to a length that nobody reads beyond."""
+
+    def write(self, text: str) -> int:
+        """Write as much as there is room for."""
+        super().write(text[: max(0, _LONGEST_STDOUT - self.tell())])
+        return len(text)
+
+
+def _run(kernel: _Kernel, cell: str, source: str) -> float | None:
+    """Run a cell with what it needs; return its last expression's value, if it is a number."""
+    tree = ast.parse(source)
+    last = None
+    if tree.body and isinstance(tree.body[-1], ast.Expr):
+        last = compile(ast.Expression(tree.body.pop().value), f"<{cell}>", "eval")
+    code = compile(tree, f"<{cell}>", "exec")
+    names: dict[str, Any] = {"__name__": "__main__"}
+    absent = set()
+    for name in _wanted(code, last):
+        try:
+            names[name] = kernel.fetch(name)
+        except KeyError:
+            absent.add(name)
+    try:
+        exec(code, names)
+        value = eval(last, names) if last else None
+    except NameError as error:
+        if error.name in absent:
+            raise missing(error.name) from None
+        raise
+    return float(value) if type(value) in (int, float) and math.isfinite(value) else None
+
+
+_LOADS = ("LOAD_NAME", "LOAD_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS")
+
+
+def _wanted(*codes: CodeType | None) -> list[str]:
+    """Return the names that code reads before it binds them, as it comes to them."""
+    found: dict[str, None] = {}
+    bound: set[str] = set()
+    for code in filter(None, codes):
+        inner = _loads(code, found, bound)
+        # Functions are called later, when all is bound that the cell binds.
+        for name in inner:
+            found.setdefault(name)
+    known = {"__name__", *vars(builtins)}
+    return [name for name in found if name not in known]
+
+
+def _loads(code: CodeType, found: dict[str, None], bound: set[str]) -> list[str]:
+    """Note what code loads and binds; return what the functions in it load and it never binds."""
+    for step in dis.get_instructions(code):
+        if step.opname in ("STORE_NAME", "STORE_GLOBAL"):
+            bound.add(step.argval)
+        elif step.opname in _LOADS and step.argval not in bound:
+            found.setdefault(step.argval)
+    inner: list[str] = []
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            own: dict[str, None] = {}
+            inner += [*_loads(constant, own, set()), *own]
+    return [name for name in inner if name not in bound]
+
+
+# ---- the grader's side ------------------------------------------------------------------------
+
+
+class Judge:
+    """The judge's process, as the grader sees it.
+
+    Parameters
+    ----------
+    start : callable, optional
+        Starts a judge's process, and returns a socket that is connected to its `main` and a
+        function that ends it. By default a plain subprocess, which is for tests, and where
+        submissions are trusted.
+    cell_timeout, call_timeout : float, optional
+        Seconds for a grade cell, and within it for one call of a student's function.
+    """
+
+    def __init__(
+        self,
+        start: Callable[[], tuple[sockets.socket, Callable[[], None]]] | None = None,
+        *,
+        cell_timeout: float = CELL_TIMEOUT,
+        call_timeout: float = CALL_TIMEOUT,
+    ) -> None:
+        self._start = start or start_process
+        self._cell_timeout, self._call_timeout = cell_timeout, call_timeout
+        self._line: _Line | None = None
+        self._end: Callable[[], None] = lambda: None
+
+    def __enter__(self) -> Judge:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the judge's process; the next cell would start another."""
+        if self._line is not None:
+            self._line.close()
+            self._line = None
+            self._end()
+
+    def run(
+        self,
+        cell_id: str,
+        source: str,
+        fetch: Callable[[str], bytes | None],
+        call: Callable[[str, bytes, float], bytes],
+    ) -> Outcome:
+        """Run a grade cell.
+
+        Parameters
+        ----------
+        cell_id : str
+            By which the instructor finds it in a traceback.
+        source : str
+            The cell, with its hidden tests.
+        fetch : callable
+            Returns a value of the student's kernel by its name, as `Student.fetch` does.
+        call : callable
+            Calls a function there, as `Student.call` does.
+
+        Returns
+        -------
+        Outcome
+            Also where the judge's process dies or hangs: the next cell then gets a new one.
+        """
+        if self._line is None:
+            socket, self._end = self._start()
+            self._line = _Line(socket)
+        start = time.monotonic()
+        # The judge's own time, and the student's: neither is to use up the other's.
+        own, lent = 0.0, 0.0
+        try:
+            self._line.send({"cell": cell_id}, source.encode())
+            while True:
+                before = time.monotonic()
+                head, body = self._line.receive(self._cell_timeout - own)
+                if "outcome" in head:
+                    return _outcome(head["outcome"], time.monotonic() - start)
+                asked = time.monotonic()
+                reply = self._reply(head, body, self._cell_timeout - lent, fetch, call)
+                lent += time.monotonic() - asked
+                own += asked - before
+                self._line.send(*reply, timeout=self._cell_timeout)
+        except TimeoutError:
+            message = f"This check was stopped: it took longer than {self._cell_timeout:.0f} s."
+            return self._broken("TimeoutError", message, start)
+        except _HungUp:
+            message = "This check came to no end. Is something far larger than it should be?"
+            return self._broken("JudgeDied", message, start)
+        except BaseException:
+            self.close()
+            raise
+
+    def _reply(
+        self,
+        head: dict[str, Any],
+        body: bytearray,
+        left: float,
+        fetch: Callable[[str], bytes | None],
+        call: Callable[[str, bytes, float], bytes],
+    ) -> tuple[dict[str, str], bytes]:
+        """Get what the judge asks for, from the student's kernel."""
+        name = head.get("fetch", head.get("call"))
+        if not isinstance(name, str) or not name.isidentifier():
+            raise _HungUp
+        try:
+            if "fetch" in head:
+                packet = fetch(name)
+            elif left > 0:
+                packet = call(name, bytes(body), min(left, self._call_timeout))
+            else:
+                raise TooSlow(f"has been busy for {self._cell_timeout:.0f} s")
+        except StudentKernelError as error:
+            return {"status": "lost", "message": str(error)}, b""
+        return {"status": "missing" if packet is None else "ok"}, packet or b""
+
+    def _broken(self, kind: str, message: str, start: float) -> Outcome:
+        self.close()
+        return Outcome("broken", kind, message, seconds=time.monotonic() - start)
+
+
+def _outcome(told: Any, seconds: float) -> Outcome:
+    """Take the outcome from a process that has read what students made: nothing but exact types."""
+    if not isinstance(told, dict):
+        raise _HungUp
+    partial = told.get("partial")
+    number = type(partial) is float and math.isfinite(partial)
+    texts = {key: str(told.get(key)) for key in ("ename", "message", "stdout", "traceback")}
+    status = "ok" if told.get("status") == "ok" else "failed"
+    return Outcome(status, partial=partial if number else None, seconds=seconds, **texts)
+
+
+def start_process() -> tuple[sockets.socket, Callable[[], None]]:
+    """Start a judge as a plain subprocess."""
+    ours, its = sockets.socketpair()
+    with its:
+        process = subprocess.Popen(
+            # Isolated: nothing in the folder or the environment has a say in what it imports.
+            [sys.executable, "-I", "-m", __spec__.name, str(its.fileno())],
+            pass_fds=[its.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def end() -> None:
+        process.kill()
+        process.wait()
+
+    return ours, end
+
+
+if __name__ == "__main__":
+    # The descriptor of the socket: standard input where none is named.
+    main(sockets.socket(fileno=int(sys.argv[1]) if len(sys.argv) > 1 else 0))
