@@ -14,6 +14,7 @@ import ast
 import random
 import symtable
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 
 from nbformat import NotebookNode
 
@@ -182,6 +183,7 @@ def _pass(
     return needed
 
 
+@cache
 def _parse(code: str) -> list[ast.stmt]:
     try:
         return ast.parse(code).body
@@ -214,7 +216,8 @@ def _bound_by(statement: ast.stmt) -> set[str]:
     return _names(statement, ast.Store) - set().union(*(_names(one, ast.Store) for one in inner))
 
 
-def _reads(code: str) -> set[str]:
+@cache
+def _reads(code: str) -> frozenset[str]:
     """Return the names that a cell reads before it binds them, those in its functions too."""
     reads, bound = set(), set()
     for statement in _parse(code):
@@ -223,13 +226,14 @@ def _reads(code: str) -> set[str]:
         if isinstance(statement, ast.AugAssign):
             reads |= _names(statement.target, ast.Store) - bound
         bound |= _bound_by(statement)
-    return reads
+    return frozenset(reads)
 
 
-def _late_reads(code: str) -> set[str]:
+@cache
+def _late_reads(code: str) -> frozenset[str]:
     """Return the names that the functions of a cell read when they are called."""
     table = symtable.symtable(code, "cell", "exec") if _parse(code) else None
-    return set().union(*(_global_reads(one) for one in table.get_children())) if table else set()
+    return frozenset().union(*map(_global_reads, table.get_children() if table else ()))
 
 
 def _global_reads(table: symtable.SymbolTable) -> set[str]:
@@ -242,7 +246,8 @@ def _global_reads(table: symtable.SymbolTable) -> set[str]:
     return reads.union(*(_global_reads(inner) for inner in table.get_children()))
 
 
-def _writes(code: str) -> tuple[set[str], set[str]]:
+@cache
+def _writes(code: str) -> tuple[frozenset[str], frozenset[str]]:
     """Return the names that a cell binds, and those whose objects it may change."""
     binds, changes = set(), set()
     for statement in _parse(code):
@@ -255,4 +260,4 @@ def _writes(code: str) -> tuple[set[str], set[str]]:
                 thrown_away = isinstance(statement, ast.Expr)
                 if thrown_away or node.func.attr in ("fit", "compile"):
                     changes |= _names(node.func.value, ast.Load)
-    return binds, changes
+    return frozenset(binds), frozenset(changes)

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import itertools
 import json
 import os
 import re
+import shutil
 import tempfile
 import time
 import warnings
@@ -158,8 +158,9 @@ class Desk:
             If nbgrader fails.
         """
         if lesson not in self._generated:
-            run_nbgrader(GenerateAssignment, lesson, self._config(lesson))
             path = self.root / "course" / lesson / f"{lesson}.ipynb"
+            if not path.exists():
+                run_nbgrader(GenerateAssignment, lesson, self._config(lesson))
             self._generated[lesson] = nbformat.read(path, as_version=4)
         return self._generated[lesson]
 
@@ -311,53 +312,59 @@ def graded_round(
 # ---- the whole bank ---------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Task:
-    """Some rounds of one lesson, to be graded in one course folder."""
+    """Some rounds of one lesson, to be graded in one course folder.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+        The checkout.
+    ready : pathlib.Path
+        A desk's folder, in which the lesson is generated; it is copied and stays as it is.
+    lesson : str
+        The lesson.
+    exercises : tuple of Exercise
+        Those whose answers are tried.
+    rounds : tuple of (Round, NotebookNode)
+        The answers that meet, and the notebooks with them.
+    environment : dict of str
+        More environment variables for the kernels.
+    """
 
     root: Path
+    ready: Path
     lesson: str
-    only: tuple[str, ...]
-    seed: int
-    which: tuple[int, ...]
-    environment: tuple[tuple[str, str], ...]
-    whole: bool
-    stand_ins: tuple[tuple[str, str], ...]
+    exercises: tuple[Exercise, ...]
+    rounds: tuple[tuple[Round, NotebookNode], ...]
+    environment: dict[str, str]
 
 
+#: A process's desks, by the folders that they are copies of.
 _desks: dict[Path, Desk] = {}
 
 
 def _grade_task(task: Task) -> list[Graded]:
-    course = Course(task.root)
-    if task.root not in _desks:
+    if task.ready not in _desks:
         folder = tempfile.TemporaryDirectory(prefix="firstcnn-answers-")
         atexit.register(folder.cleanup)
-        _desks[task.root] = Desk(course, Path(folder.name))
-    desk = _desks[task.root]
-    exercises = load(course, task.lesson)
-    release = desk.released(task.lesson)
-    dealt = _dealt(exercises, release, task.only, task.seed)
-    number = itertools.count(len(desk.graded))
-    names = {i: f"submission-{next(number)}" for i in task.which}
-    submissions = {
-        names[i]: notebook(release, dealt[i], whole=task.whole, stand_ins=dict(task.stand_ins))
-        for i in task.which
-    }
-    graded = desk.grade(task.lesson, submissions, dict(task.environment))
+        shutil.copytree(task.ready, folder.name, dirs_exist_ok=True)
+        _desks[task.ready] = Desk(Course(task.root), Path(folder.name))
+    desk = _desks[task.ready]
+    names = [f"submission-{len(desk.graded) + i}" for i in range(len(task.rounds))]
+    works = dict(zip(names, (work for _, work in task.rounds), strict=True))
+    graded = desk.grade(task.lesson, works, task.environment)
     return [
-        one
-        for i in task.which
-        for one in graded_round(exercises, dealt[i], *graded[names[i]])
-        if not task.only or one.exercise.name in task.only
+        found
+        for name, (one, _) in zip(names, task.rounds, strict=True)
+        for found in graded_round(task.exercises, one, *graded[name])
     ]
 
 
 def _dealt(
-    exercises: Sequence[Exercise], release: NotebookNode, only: Sequence[str], seed: int
+    exercises: Sequence[Exercise], chosen: Sequence[Exercise], release: NotebookNode, seed: int
 ) -> list[Round]:
-    """Deal out the answers of some exercises, or of all; the others are answered right."""
-    chosen = [one for one in exercises if not only or one.name in only]
+    """Deal out the answers of the chosen exercises; the others are answered right."""
     solved = {one.name: one.answers[0] for one in exercises}
     slow = {
         id(answer) for one in chosen for answer in one.answers if needs_training(release, answer)
@@ -408,31 +415,38 @@ def try_answers(
         Wall time.
     """
     start = time.perf_counter()
-    tasks = []
-    settings = tuple((environment or {}).items())
-    folder = tempfile.TemporaryDirectory(prefix="firstcnn-answers-")
-    desk = Desk(course, Path(folder.name))
-    for lesson in course.choose(lessons):
-        chosen = [one for one in load(course, lesson) if not only or one.name in only]
-        stand_ins = () if whole else tuple(desk.stand_ins(lesson, chosen).items())
-        count = max(len(one.answers) for one in chosen)
-        count = min(count, most_rounds or count)
-        for first in range(0, count, _ROUNDS_AT_A_TIME):
-            which = tuple(range(first, min(first + _ROUNDS_AT_A_TIME, count)))
-            tasks.append(
-                Task(course.root, lesson, tuple(only), seed, which, settings, whole, stand_ins)
-            )
-    # Lessons that train take longest: they go first, so that no core waits at the end.
-    slow = ("06", "05", "07", "08")
-    order = sorted(tasks, key=lambda task: task.lesson[:2] not in slow)
-    total, done = sum(len(task.which) for task in tasks), 0
-    found: dict[Task, list[Graded]] = {}
-    for task, graded in _graded_tasks(order, workers):
-        found[task] = graded
-        done += len(task.which)
-        on_progress(done, total)
-    folder.cleanup()
+    environment = _threads(workers) | (environment or {})
+    with tempfile.TemporaryDirectory(prefix="firstcnn-answers-") as folder, _shared_nursery():
+        desk = Desk(course, Path(folder))
+        tasks = []
+        for lesson in course.choose(lessons):
+            exercises = load(course, lesson)
+            chosen = tuple(one for one in exercises if not only or one.name in only)
+            release = desk.released(lesson)
+            stand_ins = {} if whole else desk.stand_ins(lesson, chosen)
+            made = [
+                (one, notebook(release, one, whole=whole, stand_ins=stand_ins))
+                for one in _dealt(exercises, chosen, release, seed)[:most_rounds]
+            ]
+            for first in range(0, len(made), _ROUNDS_AT_A_TIME):
+                some = tuple(made[first : first + _ROUNDS_AT_A_TIME])
+                tasks.append(Task(course.root, desk.root, lesson, chosen, some, environment))
+        total, done = sum(len(task.rounds) for task in tasks), 0
+        found: dict[Task, list[Graded]] = {}
+        # Lessons that train take longest: they go first, so that no core waits at the end.
+        slow = ("06", "05", "07", "08")
+        order = sorted(tasks, key=lambda task: task.lesson[:2] not in slow)
+        for task, graded in _graded_tasks(order, workers):
+            found[task] = graded
+            done += len(task.rounds)
+            on_progress(done, total)
     return [one for task in tasks for one in found[task]], time.perf_counter() - start
+
+
+def _threads(workers: int) -> dict[str, str]:
+    """Share the cores out: TensorFlow's threads wait by spinning, and hold each other up."""
+    each = max(1, (os.cpu_count() or 1) // workers)
+    return {"TF_NUM_INTRAOP_THREADS": str(each), "TF_NUM_INTEROP_THREADS": "1"}
 
 
 def _graded_tasks(tasks: Sequence[Task], workers: int) -> Iterator[tuple[Task, list[Graded]]]:
@@ -440,8 +454,7 @@ def _graded_tasks(tasks: Sequence[Task], workers: int) -> Iterator[tuple[Task, l
         for task in tasks:
             yield task, _grade_task(task)
         return
-    context = get_context("spawn")
-    with _shared_nursery(), ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         running = {pool.submit(_grade_task, task): task for task in tasks}
         for future in as_completed(running):
             yield running[future], future.result()
