@@ -124,7 +124,10 @@ test: $(STAMP)  ## check everything: style, that the notebooks are current, all 
 	@$(call STEP,ruff format,$(BIN)/ruff format --check .)
 	@$(call STEP,firstcnn verify,$(BIN)/firstcnn verify)
 	@echo "== pytest"
-	@$(BIN)/python -m pytest -n $(or $(WORKERS),2) --dist loadscope --no-loadscope-reorder
+	@$(ONE_CORE_EACH) $(BIN)/python -m pytest -n $(or $(WORKERS),2) --dist loadscope --no-loadscope-reorder
+
+# TensorFlow's threads wait by spinning: with more of them than cores, tests hold each other up.
+ONE_CORE_EACH = TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1
 
 STEP = echo "== $(1)"; $(2) || { echo "make test stopped at: $(1)" >&2; exit 1; }
 

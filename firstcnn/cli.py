@@ -93,7 +93,10 @@ def answers(
         list[str] | None, typer.Option("--only", help="An exercise's name; may be repeated.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Which answers meet in one notebook.")] = 0,
-    workers: Annotated[int, typer.Option(min=1, help="Notebooks graded at a time.")] = 2,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Notebooks graded at a time; by default one more than cores."),
+    ] = None,
     whole: Annotated[
         bool, typer.Option("--whole", help="Run every cell, not only those that exercises need.")
     ] = False,
@@ -115,7 +118,7 @@ def answers(
             lessons,
             only=only or (),
             seed=seed,
-            workers=workers,
+            workers=workers or trial.WORKERS,
             whole=whole,
             on_progress=lambda done, of: progress.update(bar, completed=done, total=of),
         )
@@ -136,7 +139,7 @@ def answers(
             survey = mutants.survey(
                 checkout,
                 lessons,
-                workers=workers,
+                workers=workers or trial.WORKERS,
                 on_progress=lambda done, of: progress.update(bar, completed=done, total=of),
             )
         for line in mutants.lines(survey):

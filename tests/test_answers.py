@@ -300,6 +300,8 @@ def test_answers_that_train_share_the_first_rounds(small):
         (["def f():\n    return g", "g = 1"], "x = f()", {0, 1}),
         (["net = 1", "net.fit(2)", "record = net.fit(3)"], "net.predict()", {0, 1, 2}),
         (["import m", "m.draw(1)"], "x = m.y", {0}),
+        (["net = 1", "print(net.count())"], "x = net", {0}),
+        (["a = []", "for i in (1, 2):\n    a.append(i)"], "x = a", {0, 1}),
         (["i = 5", "y = [i for i in range(3)]"], "x = i", {0}),
         (["a = 1", "a += 1"], "x = a", {0, 1}),
         (["a = 1"], "not python (", set()),

@@ -252,12 +252,12 @@ def _writes(code: str) -> tuple[frozenset[str], frozenset[str]]:
     binds, changes = set(), set()
     for statement in _parse(code):
         binds |= _bound_by(statement)
+        alone = {id(one.value) for one in ast.walk(statement) if isinstance(one, ast.Expr)}
         for node in ast.walk(statement):
             if isinstance(node, ast.Attribute | ast.Subscript) and isinstance(node.ctx, ast.Store):
                 changes |= _names(node, ast.Load)
             # A method's value may be thrown away or kept: network.fit(...) trains either way.
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-                thrown_away = isinstance(statement, ast.Expr)
-                if thrown_away or node.func.attr in ("fit", "compile"):
-                    changes |= _names(node.func.value, ast.Load)
+            method = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+            if method and (id(node) in alone or node.func.attr in ("fit", "compile")):
+                changes |= _names(node.func.value, ast.Load)
     return frozenset(binds), frozenset(changes)

@@ -48,6 +48,9 @@ LONGEST_MESSAGE = 400
 #: Submissions in one task: enough to pay for its course folder, few enough to share the work.
 _ROUNDS_AT_A_TIME = 4
 
+#: Notebooks at a time: one more than cores, since each waits for its kernel now and then.
+WORKERS = (os.cpu_count() or 1) + 1
+
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -378,7 +381,7 @@ def try_answers(
     *,
     only: Sequence[str] = (),
     seed: int = 0,
-    workers: int = 2,
+    workers: int = WORKERS,
     environment: dict[str, str] | None = None,
     whole: bool = False,
     most_rounds: int | None = None,
