@@ -301,8 +301,11 @@ def _execute(source: str, names: dict[str, Any]) -> str:
     return stderr.getvalue()
 
 
-def _verdict(ran: _Ran, checks: dict[str, str]) -> Graded:
-    """Grade an answer with the given grade cells, as the notebook's kernel would."""
+def _verdict(ran: _Ran, checks: dict[str, str], before: Graded | None = None) -> Graded:
+    """Grade an answer with the given grade cells, as the notebook's kernel would.
+
+    What other cells of the exercise say is taken from `before`.
+    """
     points, messages, stderr = {}, {}, {}
     for check, source in checks.items():
         try:
@@ -318,8 +321,17 @@ def _verdict(ran: _Ran, checks: dict[str, str]) -> Graded:
             messages[check] = f"{type(error).__name__}: {error}"
             if isinstance(error, NameError) and _at_top(error):
                 messages[check] = "\n".join(missing(error.name)._render_traceback_())
+        except _TooLong:
+            points[check] = 0
+            messages[check] = f"not done after {CHECK_TIMEOUT} s"
         finally:
             signal.alarm(0)
+    if before is not None:
+        kept = [check for check in ran.exercise.checks if check not in checks]
+        points = before.points | points
+        stderr |= {check: before.stderr[check] for check in kept if check in before.stderr}
+        said = messages | {c: before.messages[c] for c in kept if c in before.messages}
+        messages = {check: said[check] for check in ran.exercise.checks if check in said}
     return Graded(ran.exercise, ran.answer, points, messages, stderr)
 
 
@@ -354,19 +366,23 @@ def _try_lesson(root: Path, lesson: str, library: bool) -> tuple[list[str], dict
     course = Course(root)
     sources = {cell.id: cell.source for cell in read(course.source(lesson)).cells}
     ran = _run_lesson(course, lesson)
+    before = grade_in_process(course, lesson, ran)
     faults = [
         f"{lesson} {one.exercise.name}, {one.answer.kind}: {one.answer.label}: {fault}"
-        for one in grade_in_process(course, lesson, ran)
+        for one in before
         for fault in one.faults
     ]
     exercises = {id(one.exercise): one.exercise for one in ran}.values()
     caught: dict[str, str | None] = {}
     for exercise in exercises:
-        mine = [one for one in ran if one.exercise is exercise]
+        mine = [
+            (one, was) for one, was in zip(ran, before, strict=True) if was.exercise is exercise
+        ]
         for check in exercise.checks:
             for mutant in of_cell(lesson, check, sources[check]):
-                changed = {**{c: sources[c] for c in exercise.checks}, check: mutant.source}
-                caught[mutant.name] = _who_catches(mine, lambda one, c=changed: c)
+                caught[mutant.name] = _who_catches(
+                    _verdict(one, {check: mutant.source}, was) for one, was in mine
+                )
     if library:
         for mutant in of_library():
             module = mutant.place.split(".")[0]
@@ -374,7 +390,7 @@ def _try_lesson(root: Path, lesson: str, library: bool) -> tuple[list[str], dict
             reached = [one for one in ran if one.reached & lines]
             with _installed(mutant):
                 caught[mutant.name] = _who_catches(
-                    reached, lambda one: {c: sources[c] for c in one.exercise.checks}
+                    _verdict(one, {c: sources[c] for c in one.exercise.checks}) for one in reached
                 )
     return faults, caught
 
@@ -383,14 +399,10 @@ def _too_long(number: int, frame: Any) -> None:
     raise _TooLong
 
 
-def _who_catches(ran: Iterable[_Ran], checks: Callable[[_Ran], dict[str, str]]) -> str | None:
+def _who_catches(graded: Iterable[Graded]) -> str | None:
     """Return the first answer that is not graded as it should be; None if there is none."""
-    for one in ran:
-        try:
-            faults = _verdict(one, checks(one)).faults
-        except _TooLong:
-            faults = ["it does not end"]
-        if faults:
+    for one in graded:
+        if one.faults:
             return f"{one.exercise.lesson} {one.exercise.name}, {one.answer.label}"
     return None
 
