@@ -419,7 +419,7 @@ def try_answers(
     """
     start = time.perf_counter()
     environment = _threads(workers) | (environment or {})
-    with tempfile.TemporaryDirectory(prefix="firstcnn-answers-") as folder, _shared_nursery():
+    with tempfile.TemporaryDirectory(prefix="firstcnn-answers-") as folder, shared_nursery():
         desk = Desk(course, Path(folder))
         tasks = []
         for lesson in course.choose(lessons):
@@ -464,7 +464,7 @@ def _graded_tasks(tasks: Sequence[Task], workers: int) -> Iterator[tuple[Task, l
 
 
 @contextlib.contextmanager
-def _shared_nursery() -> Iterator[None]:
+def shared_nursery() -> Iterator[None]:
     """Let all processes that are started meanwhile have their kernels from one nursery."""
     nursery = Nursery()
     os.environ[SOCKET_VARIABLE] = nursery.socket
