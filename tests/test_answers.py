@@ -51,6 +51,22 @@ def test_no_answer_was_left_out(graded):
     assert rejected == wrong
 
 
+def test_weakened_checks_of_two_lessons_are_noticed():
+    """All eight take minutes: ``firstcnn answers --report``."""
+    found = mutants.survey(WHOLE, ["01_convolution", "04_model"], workers=1)
+    assert (found.survivors, found.stale, found.faults) == ([], [], [])
+    assert len(found.caught) > 150
+
+
+def test_survivors_are_weakened_checks_that_there_are():
+    known = {mutant.name for mutant in mutants.of_library()}
+    for lesson in WHOLE.lessons:
+        for cell_ in nbformat.read(WHOLE.source(lesson), as_version=4).cells:
+            if cell_.metadata.get("nbgrader", {}).get("grade"):
+                known |= {one.name for one in mutants.of_cell(lesson, cell_.id, cell_.source)}
+    assert set(mutants.reasons(WHOLE)) <= known
+
+
 # ---- a small course ---------------------------------------------------------------------------
 
 CHECK = """\
