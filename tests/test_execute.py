@@ -81,7 +81,7 @@ def test_points_are_for_what_is_right(graded):
     made = graded("x = 3", NUMBER, "x = 4", NUMBER, "def f(a):\n    return a + 1", FUNCTION)
     assert points(made) == [2, 0, 2]
     assert words(made[1]) == "Correct: x is right."
-    assert words(made[3]) == "Not right yet: x is 4. Expected 3."
+    assert words(made[3]) == "Not right yet: x is 4, and that is not it. Expected 3."
     assert [one.execution_count for one in made] == [1, None, 2, None, 3, None]
 
 
@@ -184,7 +184,7 @@ def test_outputs_are_put_together_as_jupyter_does(graded):
             print(i, flush=True)
             clear_output(wait=i == 1)
         """,
-        "display('a', display_id='b')",
+        "shown = display('a', display_id='b')",
         "from IPython.display import update_display\nupdate_display('new', display_id='b')",
     )
     assert [words(one) for one in made] == ["", "'new'", ""]
@@ -247,7 +247,7 @@ def test_a_cell_that_cannot_be_interrupted_ends_the_kernel(graded, monkeypatch):
     made = graded(
         "x = 3",
         NUMBER,
-        "while True:\n    try:\n        while True: pass\n    except BaseException: pass",
+        "import time\nwhile True:\n    try: time.sleep(60)\n    except BaseException: pass",
         NUMBER,
         timeout=2,
     )
@@ -266,14 +266,17 @@ def test_a_function_without_end_costs_its_own_check(graded):
 def test_a_kernel_that_sends_nonsense_earns_nothing_by_it(graded):
     made = graded(
         """
+        import contextlib
         kernel = get_ipython().kernel
         session, shown = kernel.session, kernel.iopub_socket
         parent = kernel.get_parent()
         for content in ({}, [], 7, {"name": [], "text": {}}, {"data": 1, "transient": []}):
             for kind in ("stream", "display_data", "error", "execute_reply", "status", 7):
-                session.send(shown, kind, content, parent=parent)
+                with contextlib.suppress(Exception):
+                    session.send(shown, kind, content, parent=parent)
         shown.send_multipart([b"nothing"])
-        session.send(shown, "stream", {"name": "stdout", "text": "late"}, parent={"msg_id": "x"})
+        late = {"name": "stdout", "text": "late"}
+        sent = session.send(shown, "stream", late, parent={**parent, "header": {"msg_id": "x"}})
         """,
         NUMBER,
         "x = 3",
@@ -311,7 +314,7 @@ def test_hidden_tests_are_not_where_the_student_is(graded):
         def f(a):
             frame = sys._getframe()
             while frame:
-                if "secret" in str(frame.f_globals) + str(frame.f_locals):
+                if "sec" + "ret" in str(frame.f_globals) + str(frame.f_locals):
                     print("found")
                     os._exit(1)
                 frame = frame.f_back

@@ -405,7 +405,7 @@ def small(**settings):
 def functional():
     inputs = keras.Input((8, 8, 1))
     x = keras.layers.Conv2D(2, 3, activation=tf.nn.relu, use_bias=False)(inputs / 255)
-    x = keras.ops.relu(x) + keras.layers.Conv2D(2, 3)(inputs)
+    x = keras.ops.relu(x) + keras.activations.relu(keras.layers.Conv2D(2, 3)(inputs))
     seen = keras.layers.Normalization(axis=None)
     seen.adapt(np.arange(4.0))
     known = keras.layers.Normalization(axis=None, mean=0.5, variance=[4.0])

@@ -109,7 +109,8 @@ class GradeApart(NbGraderPreprocessor):
             for cell in filter(_is_check, cells):
                 cell.outputs = [_error("NotGraded", f"Not graded: {refusals['']}")]
             return nb, resources
-        folder = Path(resources.get("metadata", {}).get("path") or ".")
+        path = resources.get("metadata", {}).get("path")
+        folder = Path(path) if path else None
         with self._kernel(folder) as kernel, self._judge(sum(map(_is_check, cells))) as judge:
             notebook = _Notebook(kernel, judge, timeout=self.timeout, log=self.log)
             shown = []
@@ -126,7 +127,7 @@ class GradeApart(NbGraderPreprocessor):
             cell.execution_count = ran.count
         return nb, resources
 
-    def _kernel(self, folder: Path) -> contextlib.AbstractContextManager[Kernel]:
+    def _kernel(self, folder: Path | None) -> contextlib.AbstractContextManager[Kernel]:
         if is_trusted():
             return ordinary(folder, env=self.environment)
         limits = Limits.from_environment(**self.limits)

@@ -60,15 +60,15 @@ class Kernel:
 
 @contextlib.contextmanager
 def sandboxed(
-    folder: Path, *, data: Path | None, limits: Limits, env: Mapping[str, str]
+    folder: Path | None, *, data: Path | None, limits: Limits, env: Mapping[str, str]
 ) -> Iterator[Kernel]:
     """Start a kernel in a sandbox.
 
     Parameters
     ----------
-    folder : Path
-        The files beside the notebook. Notebooks are left out of the copy that the kernel sees:
-        the one that is being graded holds the hidden tests.
+    folder : Path or None
+        The files beside the notebook, if any. Notebooks are left out of the copy that the kernel
+        sees: the one that is being graded holds the hidden tests.
     data : Path or None
         The folder with MNIST.
     limits : Limits
@@ -85,8 +85,9 @@ def sandboxed(
     """
     with contextlib.ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="firstcnn-")))
-        files = place / "files"
-        shutil.copytree(folder, files, ignore=shutil.ignore_patterns("*.ipynb"))
+        files = None if folder is None else place / "files"
+        if folder is not None:
+            shutil.copytree(folder, files, ignore=shutil.ignore_patterns("*.ipynb"))
         box = stack.enter_context(
             Sandbox(files, data=data, limits=limits, env={**_own_environment(), **env})
         )
@@ -125,18 +126,18 @@ def _in_words(box: Sandbox) -> str:
 
 
 @contextlib.contextmanager
-def ordinary(folder: Path, *, env: Mapping[str, str]) -> Iterator[Kernel]:
+def ordinary(folder: Path | None, *, env: Mapping[str, str]) -> Iterator[Kernel]:
     """Start a kernel as nbgrader does, which can do whatever the grader can.
 
     Parameters
     ----------
-    folder : Path
-        The folder to start it in.
+    folder : Path or None
+        The folder to start it in; by default the grader's own.
     env : mapping of str to str
         More environment variables for it.
     """
     manager = KernelManager(kernel_name="python3")
-    manager.start_kernel(cwd=str(folder), env={**os.environ, **env})
+    manager.start_kernel(cwd=None if folder is None else str(folder), env={**os.environ, **env})
     reasons: list[str] = []
 
     def end(reason: str) -> None:

@@ -37,6 +37,7 @@ _BASES = {
     "keras.metrics": (keras.metrics.Metric,),
     "keras.optimizers": (keras.optimizers.Optimizer,),
     "keras.optimizers.schedules": (keras.optimizers.schedules.LearningRateSchedule,),
+    "keras.src.activations.activations": (keras.Operation,),
     "keras.src.models.functional": (Functional,),
     "keras.src.ops.core": (keras.Operation,),
     "keras.src.ops.image": (keras.Operation,),
