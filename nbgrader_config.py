@@ -2,19 +2,25 @@
 
 import os
 
+from nbconvert.preprocessors import ClearMetadataPreprocessor
 from nbgrader.preprocessors import (
+    AssignLatePenalties,
     CheckCellMetadata,
     ClearHiddenTests,
     ClearMarkScheme,
     ClearOutput,
     ComputeChecksums,
     Execute,
+    IgnorePattern,
     IncludeHeaderFooter,
+    LimitOutput,
     LockCells,
+    SaveAutoGrades,
     SaveCells,
 )
 
 from firstcnn import kernel
+from firstcnn.grading.execute import ApartExporter, GradeApart
 from firstcnn.preprocessors import ClearAnswers, RemoveMarkers, StableMetadata, StillFigures
 
 c = get_config()  # noqa: F821 - traitlets defines it
@@ -53,11 +59,23 @@ c.GenerateSolution.preprocessors = [
     StillFigures,
     StableMetadata,
 ]
-# What formgrader and feedback show comes from here.
-c.Autograde.autograde_preprocessors.append(StillFigures)
+# A submission is put in order, its cells run in a sandbox, and its checks elsewhere. The order is
+# nbgrader's; ours are GradeApart, in place of Execute, and StillFigures.
+c.Autograde.exporter_class = ApartExporter
+c.Autograde.autograde_preprocessors = [
+    GradeApart,
+    StillFigures,
+    IgnorePattern,
+    ClearMetadataPreprocessor,
+    LimitOutput,
+    SaveAutoGrades,
+    AssignLatePenalties,
+    CheckCellMetadata,
+]
 
 # Seconds for one cell. nbgrader's own 30 would be too few where a cell trains on a busy machine.
 c.Execute.timeout = 300
+c.GradeApart.timeout = 300
 c.Execute.record_timing = False
 
 # Kernels that nbgrader starts are the course's: quiet, and with MNIST from a local copy.

@@ -100,6 +100,10 @@ def answers(
     whole: Annotated[
         bool, typer.Option("--whole", help="Run every cell, not only those that exercises need.")
     ] = False,
+    apart: Annotated[
+        bool,
+        typer.Option("--apart", help="As submissions are graded: in a sandbox, judged elsewhere."),
+    ] = False,
     verbose: Annotated[
         bool, typer.Option("--messages", help="Show what each wrong answer is told.")
     ] = False,
@@ -120,6 +124,7 @@ def answers(
             seed=seed,
             workers=workers or trial.WORKERS,
             whole=whole,
+            apart=apart,
             on_progress=lambda done, of: progress.update(bar, completed=done, total=of),
         )
     for one in graded:

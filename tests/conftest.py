@@ -30,8 +30,8 @@ def shown(monkeypatch):
     return seen
 
 
-#: Tests of the modules that will judge submissions apart, in a sandbox. Grading does not use
-#: these modules yet, and their tests are run by name until it does.
+#: Tests of the parts that `nbgrader autograde` judges submissions with: the whole of it is tested
+#: in test_execute.py. They take long, and are run by name.
 collect_ignore = [
     "test_judge.py",
     "test_preflight.py",

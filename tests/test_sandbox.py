@@ -26,7 +26,8 @@ from notebooks import ROOT
 
 import firstcnn
 from firstcnn import kernel
-from firstcnn.grading import confine, keeper, sandbox, warm
+from firstcnn.grading import confine, keeper, sandbox
+from firstcnn.grading import nursery as warm
 from firstcnn.grading.judge import Judge
 from firstcnn.grading.sandbox import Limits, Sandbox, SandboxError, SandboxUnavailable
 

@@ -405,10 +405,10 @@ def small(**settings):
 def functional():
     inputs = keras.Input((8, 8, 1))
     x = keras.layers.Conv2D(2, 3, activation=tf.nn.relu, use_bias=False)(inputs / 255)
-    x = keras.ops.relu(x) + keras.layers.Conv2D(2, 3)(inputs)
+    x = keras.ops.relu(x) + keras.activations.relu(keras.layers.Conv2D(2, 3)(inputs))
     seen = keras.layers.Normalization(axis=None)
     seen.adapt(np.arange(4.0))
-    known = keras.layers.Normalization(axis=None, mean=0.5, variance=[4.0])
+    known = keras.layers.Normalization(axis=None, mean=0.5, variance=4.0)
     inner = keras.Sequential([keras.Input((6, 6, 2)), seen, keras.layers.Flatten(), known])
     inner.compile(loss=lambda y, p: 0.0)
     x = keras.layers.Dense(
@@ -419,7 +419,7 @@ def functional():
 
 class OwnSequential(keras.Sequential):
     def __init__(self, units):
-        super().__init__(small().layers)
+        super().__init__([keras.Input((8, 8, 1)), *small().layers])
         self.add(keras.layers.Dense(units))
 
     def get_config(self):

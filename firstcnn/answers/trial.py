@@ -1,8 +1,9 @@
 """Have nbgrader grade rounds of answers, and tell which grades and messages are not right.
 
 The way is nbgrader's own: a course folder with the course's configuration, ``generate_assignment``,
-a submission for each round, and `nbgrader.converters.Autograde` over them. Only the kernels are
-forked from a warm process in place of being started cold (`firstcnn.grading.warm`).
+a submission for each round, and `nbgrader.converters.Autograde` over them. Answers are graded as
+submissions are (`firstcnn.grading.execute`), or, which is faster, each in one kernel, as Validate
+does; then kernels are forked from a warm process in place of being started cold.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ from typing import Any
 
 import nbformat
 from nbclient import NotebookClient
+from nbconvert.exporters import NotebookExporter
 from nbformat import NotebookNode
 from nbgrader.converters import Autograde, GenerateAssignment
+from nbgrader.preprocessors import Execute
 
 from firstcnn import kernel
 from firstcnn.answers.bank import Answer, Exercise, load
@@ -40,7 +43,8 @@ from firstcnn.answers.rounds import (
 )
 from firstcnn.check import CheckFailed, NotAnswered
 from firstcnn.course import Course, nbgrader_config, run_nbgrader
-from firstcnn.grading.warm import SOCKET_VARIABLE, Nursery
+from firstcnn.grading.execute import GradeApart
+from firstcnn.grading.nursery import SOCKET_VARIABLE, Nursery
 
 #: A message must be read at a glance.
 LONGEST_MESSAGE = 400
@@ -145,10 +149,12 @@ class Desk:
         The checkout whose source notebooks say what is right.
     root : pathlib.Path
         An empty folder to work in.
+    apart : bool, optional
+        Grade as submissions are graded: in a sandbox, with the checks in another process.
     """
 
-    def __init__(self, course: Course, root: Path) -> None:
-        self.course, self.root = course, root
+    def __init__(self, course: Course, root: Path, *, apart: bool = False) -> None:
+        self.course, self.root, self.apart = course, root, apart
         self.graded: list[str] = []
         self._generated: dict[str, NotebookNode] = {}
 
@@ -161,7 +167,7 @@ class Desk:
             If nbgrader fails.
         """
         if lesson not in self._generated:
-            path = self.root / "course" / lesson / f"{lesson}.ipynb"
+            path = self._release(lesson) / f"{lesson}.ipynb"
             if not path.exists():
                 run_nbgrader(GenerateAssignment, lesson, self._config(lesson))
             self._generated[lesson] = nbformat.read(path, as_version=4)
@@ -196,9 +202,11 @@ class Desk:
         """
         self.released(lesson)
         config = self._config(lesson)
+        config.GradeApart.environment = environment or {}
+        beside = shutil.ignore_patterns("*.ipynb")
         for student, work in submissions.items():
             place = self.root / "submitted" / student / lesson
-            place.mkdir(parents=True)
+            shutil.copytree(self._release(lesson), place, ignore=beside)
             nbformat.write(work, place / f"{lesson}.ipynb")
         with self._warm_kernels(environment or {}), warnings.catch_warnings():
             # nbgrader's own gradebook is not quiet on SQLAlchemy 2.
@@ -211,6 +219,9 @@ class Desk:
             path = self.root / "autograded" / student / lesson / f"{lesson}.ipynb"
             graded[student] = points, nbformat.read(path, as_version=4)
         return graded
+
+    def _release(self, lesson: str) -> Path:
+        return self.root / "course" / lesson
 
     def stand_ins(self, lesson: str, exercises: Iterable[Exercise]) -> dict[str, str]:
         """Train once what the cells before exercises train, so that not every round does.
@@ -225,7 +236,8 @@ class Desk:
         Returns
         -------
         dict of str to str
-            For each such cell's id, the same cell with the weights read from a file.
+            For each such cell's id, the same cell with the weights read from a file, which is
+            part of the release from now on: all that a kernel in a sandbox sees is in its folder.
         """
         release = self.released(lesson)
         codes = [answer.code for one in exercises for answer in one.answers]
@@ -233,21 +245,20 @@ class Desk:
         made = {}
         for cell in release.cells:
             if cell.id in needed and ".fit(" in cell.source:
-                weights = str(self.root / f"{lesson}-{cell.id}.weights.h5")
-                stand_in = without_training(cell.source, weights)
+                stand_in = without_training(cell.source, f"{cell.id}.weights.h5")
                 if stand_in is not None:
                     before = [one.source for one in release.cells if one.id in needed]
                     before = before[: before.index(cell.source) + 1]
                     save = stand_in.replace("load_weights", "save_weights", 1)
                     (saving,) = [line for line in save.splitlines() if "save_weights" in line]
-                    self._run([*before, saving])
+                    self._run([*before, saving], self._release(lesson))
                     made[cell.id] = stand_in
         return made
 
-    def _run(self, sources: Sequence[str]) -> None:
-        """Run cells in a kernel like those of submissions."""
+    def _run(self, sources: Sequence[str], folder: Path) -> None:
+        """Run cells in a kernel of the course."""
         cells = [nbformat.v4.new_code_cell(source) for source in sources]
-        resources = {"metadata": {"path": str(self.root)}}
+        resources = {"metadata": {"path": str(folder)}}
         with self._warm_kernels({}):
             NotebookClient(
                 nbformat.v4.new_notebook(cells=cells),
@@ -263,6 +274,12 @@ class Desk:
         config.CourseDirectory.source_directory = str(self.course.root / "source")
         config.CourseDirectory.db_url = f"sqlite:///{self.root}/gradebook.db"
         config.Execute.shutdown_kernel = "immediate"
+        if not self.apart:
+            steps = config.Autograde.autograde_preprocessors
+            config.Autograde.autograde_preprocessors = [
+                Execute if step is GradeApart else step for step in steps
+            ]
+            config.Autograde.exporter_class = NotebookExporter
         return config
 
     @contextlib.contextmanager
@@ -333,6 +350,8 @@ class Task:
         The answers that meet, and the notebooks with them.
     environment : dict of str
         More environment variables for the kernels.
+    apart : bool
+        As `Desk` has it.
     """
 
     root: Path
@@ -341,6 +360,7 @@ class Task:
     exercises: tuple[Exercise, ...]
     rounds: tuple[tuple[Round, NotebookNode], ...]
     environment: dict[str, str]
+    apart: bool
 
 
 #: A process's desks, by the folders that they are copies of.
@@ -352,7 +372,7 @@ def _grade_task(task: Task) -> list[Graded]:
         folder = tempfile.TemporaryDirectory(prefix="firstcnn-answers-")
         atexit.register(folder.cleanup)
         shutil.copytree(task.ready, folder.name, dirs_exist_ok=True)
-        _desks[task.ready] = Desk(Course(task.root), Path(folder.name))
+        _desks[task.ready] = Desk(Course(task.root), Path(folder.name), apart=task.apart)
     desk = _desks[task.ready]
     names = [f"submission-{len(desk.graded) + i}" for i in range(len(task.rounds))]
     works = dict(zip(names, (work for _, work in task.rounds), strict=True))
@@ -384,6 +404,7 @@ def try_answers(
     workers: int = WORKERS,
     environment: dict[str, str] | None = None,
     whole: bool = False,
+    apart: bool = False,
     most_rounds: int | None = None,
     on_progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> tuple[list[Graded], float]:
@@ -405,6 +426,8 @@ def try_answers(
         More environment variables for the kernels.
     whole : bool, optional
         Run every cell of the lesson, and not only those that exercises need.
+    apart : bool, optional
+        Grade as submissions are graded: in a sandbox, with the checks in another process.
     most_rounds : int, optional
         Grade no more than so many rounds of each lesson.
     on_progress : callable, optional
@@ -420,7 +443,7 @@ def try_answers(
     start = time.perf_counter()
     environment = _threads(workers) | (environment or {})
     with tempfile.TemporaryDirectory(prefix="firstcnn-answers-") as folder, shared_nursery():
-        desk = Desk(course, Path(folder))
+        desk = Desk(course, Path(folder), apart=apart)
         tasks = []
         for lesson in course.choose(lessons):
             exercises = load(course, lesson)
@@ -433,7 +456,7 @@ def try_answers(
             ]
             for first in range(0, len(made), _ROUNDS_AT_A_TIME):
                 some = tuple(made[first : first + _ROUNDS_AT_A_TIME])
-                tasks.append(Task(course.root, desk.root, lesson, chosen, some, environment))
+                tasks.append(Task(course.root, desk.root, lesson, chosen, some, environment, apart))
         total, done = sum(len(task.rounds) for task in tasks), 0
         found: dict[Task, list[Graded]] = {}
         # Lessons that train take longest: they go first, so that no core waits at the end.

@@ -75,6 +75,8 @@ def main(number: int) -> None:
     try:
         order, _ = receive(channel)
         try:
+            if os.getppid() != 1:  # the grader ends the sandbox by ending process 1
+                raise OSError("bubblewrap has made no pid namespace")
             log = furnish(order)
         except Exception as error:
             send(channel, {"error": str(error)})

@@ -37,6 +37,7 @@ _BASES = {
     "keras.metrics": (keras.metrics.Metric,),
     "keras.optimizers": (keras.optimizers.Optimizer,),
     "keras.optimizers.schedules": (keras.optimizers.schedules.LearningRateSchedule,),
+    "keras.src.activations.activations": (keras.Operation,),
     "keras.src.models.functional": (Functional,),
     "keras.src.ops.core": (keras.Operation,),
     "keras.src.ops.image": (keras.Operation,),
@@ -104,7 +105,8 @@ def _layers(model: keras.Model) -> dict[str, Any]:
             kind, config = "Functional", model.get_config()
     except Exception as error:
         raise WireError(f"cannot be described by Keras ({type(error).__name__})") from error
-    weights = model.get_weights() if model.built else []
+    # Layers may have weights in a model that has none yet; those of no dimension are no arrays.
+    weights = [np.asarray(one) for one in model.get_weights()]
     return {"kind": kind, "config": config, "weights": weights}
 
 

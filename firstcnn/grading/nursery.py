@@ -25,6 +25,7 @@ import json
 import os
 import resource
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -539,4 +540,6 @@ if __name__ == "__main__":
         _serve(sys.argv[1])
     except NurseryError as error:
         sys.exit(str(error))
+    # Whoever started it may have been killed, and cannot remove the folder.
+    shutil.rmtree(Path(sys.argv[1]).parent, ignore_errors=True)
     os._exit(0)  # taking TensorFlow apart would take seconds, and nothing needs it

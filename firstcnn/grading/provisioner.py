@@ -49,14 +49,14 @@ class SandboxProvisioner(WarmProvisioner):
             self._close()
             self.sandbox = Sandbox(
                 Path(self.folder or kwargs.get("cwd") or Path.cwd()),
-                data=_mnist_folder(),
+                data=mnist_folder(),
                 limits=Limits.from_environment(**self.limits),
                 env=self.kernel_spec.env,
             )
             await asyncio.to_thread(self.sandbox.__enter__)
             self.parent.transport = "ipc"
             self.parent.ip = self.sandbox.ip
-            self.parent.client_factory = _cautious(self.parent.client_factory, self.sandbox)
+            self.parent.client_factory = cautious(self.parent.client_factory, self.sandbox)
         return await super().pre_launch(**kwargs)
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
@@ -90,11 +90,18 @@ class SandboxProvisioner(WarmProvisioner):
         self._close()
 
 
-def _cautious(client: type[KernelClient], sandbox: Sandbox) -> type[KernelClient]:
+def cautious(client: type[KernelClient], sandbox: Sandbox) -> type[KernelClient]:
     """Return a kind of client whose memory a kernel cannot fill.
 
     What a kernel sends is received in the background, before anyone looks at it. So a message
     has a size that it must not have, and there is a number of them that may wait.
+
+    Parameters
+    ----------
+    client : type
+        A class of clients.
+    sandbox : Sandbox
+        Where the kernel is. It is ended when the kernel sends a message that is too large.
     """
 
     class CautiousClient(client):
@@ -152,7 +159,7 @@ class _Hearing:
         self._events.close()
 
 
-def _mnist_folder() -> Path | None:
+def mnist_folder() -> Path | None:
     """Return the folder with MNIST, whose files have been verified."""
     mnist.load_local()
     return mnist._find_folder()[1]

@@ -1,0 +1,170 @@
+"""A kernel for one submission: in a sandbox, or an ordinary one where submissions are trusted.
+
+Both look alike to those who run cells in them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from jupyter_client import BlockingKernelClient, KernelManager
+from jupyter_client.connect import write_connection_file
+
+from firstcnn import kernel
+from firstcnn.grading.provisioner import cautious
+from firstcnn.grading.sandbox import MIB, Limits, Sandbox
+
+__all__ = ["Kernel", "ordinary", "sandboxed"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel that runs.
+
+    Parameters
+    ----------
+    connection_file : str
+        Where it is, for another client.
+    client : BlockingKernelClient
+        A client whose channels are open.
+    alive : callable
+        Tells whether its process still runs.
+    interrupt : callable
+        Interrupts what it does.
+    end : callable
+        Ends it, for a reason: a sentence's end, of which the notebook is the subject.
+    charge : callable
+        Counts bytes that it has put out; too many end it.
+    why : callable
+        Says why it was ended, as such a sentence's end; nothing if it has ended by itself.
+    """
+
+    connection_file: str
+    client: BlockingKernelClient
+    alive: Callable[[], bool]
+    interrupt: Callable[[], None]
+    end: Callable[[str], None]
+    charge: Callable[[int], None]
+    why: Callable[[], str]
+
+
+@contextlib.contextmanager
+def sandboxed(
+    folder: Path | None, *, data: Path | None, limits: Limits, env: Mapping[str, str]
+) -> Iterator[Kernel]:
+    """Start a kernel in a sandbox.
+
+    Parameters
+    ----------
+    folder : Path or None
+        The files beside the notebook, if any. Notebooks are left out of the copy that the kernel
+        sees: the one that is being graded holds the hidden tests.
+    data : Path or None
+        The folder with MNIST.
+    limits : Limits
+        What it may take.
+    env : mapping of str to str
+        More environment variables for it.
+
+    Raises
+    ------
+    SandboxUnavailable
+        If there can be no sandbox on this system.
+    SandboxError
+        If this one cannot be made, or the kernel does not start.
+    """
+    with contextlib.ExitStack() as stack:
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="firstcnn-")))
+        files = None if folder is None else place / "files"
+        if folder is not None:
+            shutil.copytree(folder, files, ignore=shutil.ignore_patterns("*.ipynb"))
+        box = stack.enter_context(
+            Sandbox(files, data=data, limits=limits, env={**_own_environment(), **env})
+        )
+        file = str(place / "connection.json")
+        write_connection_file(file, ip=box.ip, transport="ipc")
+        process = box.start_kernel(file)
+        client = cautious(BlockingKernelClient, box)()
+        stack.enter_context(_opened(client, file))
+        yield Kernel(
+            file,
+            client,
+            alive=lambda: process.poll() is None,
+            interrupt=lambda: process.send_signal(2),
+            end=box.end,
+            charge=box.charge,
+            why=lambda: _in_words(box),
+        )
+        _log.debug("%.0f MiB of memory", box.peak / MIB)
+
+
+def _own_environment() -> dict[str, str]:
+    """Return what the course's kernelspec sets."""
+    return json.loads(Path(kernel.jupyter_path(), "kernels/python3/kernel.json").read_text())["env"]
+
+
+def _in_words(box: Sandbox) -> str:
+    limits = box.limits
+    known = {
+        "memory": f"used more than {limits.memory // MIB} MiB of memory",
+        "tasks": f"started {limits.tasks} processes and threads or more",
+        "sockets": f"opened more than {limits.sockets} sockets",
+        "time": f"took longer than {limits.seconds} s in all",
+        "output": f"put out more than {limits.output // MIB} MiB, or too much at once",
+    }
+    return known.get(box.ended or "", box.ended or "")
+
+
+@contextlib.contextmanager
+def ordinary(folder: Path | None, *, env: Mapping[str, str]) -> Iterator[Kernel]:
+    """Start a kernel as nbgrader does, which can do whatever the grader can.
+
+    Parameters
+    ----------
+    folder : Path or None
+        The folder to start it in; by default the grader's own.
+    env : mapping of str to str
+        More environment variables for it.
+    """
+    manager = KernelManager(kernel_name="python3")
+    manager.start_kernel(cwd=None if folder is None else str(folder), env={**os.environ, **env})
+    reasons: list[str] = []
+
+    def end(reason: str) -> None:
+        reasons.append(reason)
+        manager.shutdown_kernel(now=True)
+
+    try:
+        client = manager.client()
+        with _opened(client, manager.connection_file):
+            yield Kernel(
+                manager.connection_file,
+                client,
+                alive=manager.is_alive,
+                interrupt=manager.interrupt_kernel,
+                end=end,
+                charge=lambda size: None,
+                why=lambda: "".join(reasons[:1]),
+            )
+    finally:
+        manager.shutdown_kernel(now=True)
+
+
+@contextlib.contextmanager
+def _opened(client: BlockingKernelClient, file: str) -> Iterator[None]:
+    client.load_connection_file(file)
+    client.start_channels(stdin=False, hb=False)
+    try:
+        yield
+    finally:
+        client.stop_channels()
