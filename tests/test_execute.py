@@ -270,13 +270,13 @@ def test_a_kernel_that_sends_nonsense_earns_nothing_by_it(graded):
         kernel = get_ipython().kernel
         session, shown = kernel.session, kernel.iopub_socket
         parent = kernel.get_parent()
+        late = {"name": "stdout", "text": "late"}
+        sent = session.send(shown, "stream", late, parent={"msg_id": "x"})
         for content in ({}, [], 7, {"name": [], "text": {}}, {"data": 1, "transient": []}):
             for kind in ("stream", "display_data", "error", "execute_reply", "status", 7):
                 with contextlib.suppress(Exception):
                     session.send(shown, kind, content, parent=parent)
         shown.send_multipart([b"nothing"])
-        late = {"name": "stdout", "text": "late"}
-        sent = session.send(shown, "stream", late, parent={**parent, "header": {"msg_id": "x"}})
         """,
         NUMBER,
         "x = 3",
