@@ -1203,6 +1203,19 @@ def test_the_time_of_a_submission_is_passed_on_if_it_is_one(
     assert (path.read_text() if path.exists() else None) == kept
 
 
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [(b"5f3a0c-d1", "5f3a0c-d1"), (b"\xff\xfe", None), (b"a" * 2000, None), (b"a\x1b[2J", None)],
+)
+def test_the_word_for_feedback_is_passed_on(course, handed_in, tmp_path, text, kept):
+    put(handed_in.path / f"{NAME}.ipynb")
+    (handed_in.path / "submission_secret.txt").write_bytes(text)
+    made = tmp_path / "made"
+    handed_in.write(course, made)
+    path = made / "submission_secret.txt"
+    assert (path.read_text() if path.exists() else None) == kept
+
+
 def test_a_fault_of_our_own_costs_one_submission(course, handed_in, monkeypatch, caplog):
     put(handed_in.path / f"{NAME}.ipynb")
     monkeypatch.setattr(preflight, "repair", lambda *_: 1 / 0)

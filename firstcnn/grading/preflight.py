@@ -42,6 +42,7 @@ __all__ = ["Prepared", "PreparedExporter", "Release", "prepare", "take_over", "w
 _LOG = logging.getLogger(__name__)
 _LARGEST_OTHER = 16 * 2**20
 _TIMESTAMP = "timestamp.txt"
+_SECRET = "submission_secret.txt"
 
 
 class Release:
@@ -200,6 +201,8 @@ def write(submission: Path, release: Release, place: Path) -> dict[str, Prepared
         (place / name).write_bytes(content)
     if (timestamp := _timestamp(submission)) is not None:
         (place / _TIMESTAMP).write_text(timestamp, encoding="utf-8")
+    if (secret := _secret(submission)) is not None:
+        (place / _SECRET).write_text(secret, encoding="utf-8")
     for name, prepared in made.items():
         text = nbformat.writes(with_note(prepared))
         (place / f"{name}.ipynb").write_text(text + "\n", encoding="utf-8")
@@ -216,6 +219,18 @@ def _timestamp(submission: Path) -> str | None:
     except Exception:  # dateutil raises errors of many kinds
         _LOG.warning("The time of %s cannot be read, so it counts as in time", submission)
         return None
+
+
+def _secret(submission: Path) -> str | None:
+    """Return the word by which nbgrader knows where a student looks for feedback."""
+    if not os.path.lexists(submission / _SECRET):
+        return None
+    try:
+        text = read_file(submission, _SECRET, 1000).decode()
+    except (Refused, UnicodeDecodeError):
+        _LOG.warning("%s of %s cannot be read: there can be no feedback", _SECRET, submission)
+        return None
+    return text if text.isprintable() else None
 
 
 class _PreparedDirectory(CourseDirectory):
