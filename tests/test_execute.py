@@ -95,7 +95,7 @@ def test_a_cell_looks_as_it_does_in_an_ordinary_kernel(graded, monkeypatch):
         "from firstcnn import check\nprint('seen')\ncheck.array('x', x, equals=[1])",
     ]
     monkeypatch.setenv(sandbox.TRUST_VARIABLE, "1")
-    # A test that ran before in this process may have left it: there would be no pictures.
+    # Whoever runs the tests may have set it: there would be no pictures.
     monkeypatch.delenv("MPLBACKEND", raising=False)
     manager = KernelManager(kernel_name="python3")
     manager.start_kernel()

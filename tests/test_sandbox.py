@@ -27,8 +27,8 @@ from notebooks import ROOT
 import firstcnn
 from firstcnn import kernel
 from firstcnn.grading import confine, keeper, sandbox
-from firstcnn.grading import nursery as warm
 from firstcnn.grading.judge import Judge
+from firstcnn.grading.nursery import SOCKET_VARIABLE, Nursery, NurseryError, fork_confined
 from firstcnn.grading.sandbox import Limits, Sandbox, SandboxError, SandboxUnavailable
 
 MIB = 2**20
@@ -64,9 +64,9 @@ def nursery(secret):
     if REASON is not None:
         yield
         return
-    one = warm.Nursery()
+    one = Nursery()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(warm.SOCKET_VARIABLE, one.socket)
+        patch.setenv(SOCKET_VARIABLE, one.socket)
         yield
     one.close()
 
@@ -139,10 +139,10 @@ def cold(monkeypatch):
     """Let there be no nursery."""
 
     def none():
-        raise warm.NurseryError("not in this test")
+        raise NurseryError("not in this test")
 
-    monkeypatch.delenv(warm.SOCKET_VARIABLE, raising=False)
-    monkeypatch.setattr(warm.Nursery, "shared", none)
+    monkeypatch.delenv(SOCKET_VARIABLE, raising=False)
+    monkeypatch.setattr(Nursery, "shared", none)
 
 
 # ---- what can be read -------------------------------------------------------------------------
@@ -1295,7 +1295,7 @@ def test_a_judge_runs_in_a_sandbox(kind, request):
 @needs_sandbox
 def test_when_the_fork_cannot_join_the_kernel_is_started_cold(notebook, monkeypatch):
     def refuse(order, descriptors):
-        raise warm.NurseryError("setns: Operation not permitted")
+        raise NurseryError("setns: Operation not permitted")
 
     monkeypatch.setattr(sandbox, "fork_confined", refuse)
     client = notebook("import sys; print('tensorflow' in sys.modules)")
@@ -1313,8 +1313,8 @@ def test_the_nursery_says_when_a_fork_cannot_join():
     process = os.pidfd_open(ended.pid)
     ended.wait()
     try:
-        with pytest.raises(warm.NurseryError, match=r"into the sandbox: .*setns"):
-            warm.fork_confined({"target": "kernel", "arguments": []}, [process, process])
+        with pytest.raises(NurseryError, match=r"into the sandbox: .*setns"):
+            fork_confined({"target": "kernel", "arguments": []}, [process, process])
     finally:
         os.close(process)
 

@@ -15,7 +15,6 @@ import contextlib
 import copy
 import importlib
 import io
-import os
 import pkgutil
 import signal
 import sys
@@ -28,6 +27,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 from nbformat import NotebookNode
 
@@ -356,7 +356,7 @@ def grade_in_process(course: Course, lesson: str, ran: list[_Ran] | None = None)
 def _run_lesson(course: Course, lesson: str) -> list[_Ran]:
     with contextlib.suppress(RuntimeError):
         kernel.install()
-    os.environ["MPLBACKEND"] = "agg"
+    matplotlib.use("agg")
     signal.signal(signal.SIGALRM, _too_long)
     return _run_answers(load(course, lesson), read(course.source(lesson)))
 

@@ -11,7 +11,7 @@ from lab import JupyterLab
 from playwright.sync_api import Locator, Page, WebSocket, expect
 
 # A lesson trains networks, and the machine may be busy: this only ends what hangs.
-PATIENCE = 900_000  # ms; only ends what hangs: a busy machine takes minutes to train
+PATIENCE = 900_000  # ms
 
 FAILURE = ".jp-OutputArea-output:is([data-mime-type$=stderr], [data-mime-type$=error])"
 # From a cell on: nothing waits to run, and something failed or everything ran.
