@@ -28,15 +28,3 @@ def shown(monkeypatch):
 
     monkeypatch.setattr(display, "display", catch)
     return seen
-
-
-#: Tests of the parts that `nbgrader autograde` judges submissions with: the whole of it is tested
-#: in test_execute.py. They take long, and are run by name.
-collect_ignore = [
-    "test_judge.py",
-    "test_preflight.py",
-    "test_sandbox.py",
-    "test_sanitise.py",
-    "test_wire.py",
-    "browser/test_student_text.py",
-]
