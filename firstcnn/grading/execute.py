@@ -203,7 +203,7 @@ class _Notebook:
         why = self._kernel.why()
         if why:
             return f"was stopped here: the notebook {why}"
-        return "ended here by itself. Was it told to, or did it ask for too much memory"
+        return "ended here by itself. It was told to, or it asked for too much memory"
 
     # ---- grade cells ----
 
