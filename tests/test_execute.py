@@ -85,6 +85,21 @@ def test_points_are_for_what_is_right(graded):
     assert [one.execution_count for one in made] == [1, None, 2, None, 3, None]
 
 
+def test_time_and_memory_are_told(graded):
+    made = notebook("x = 3\nhoard = bytes(range(256)) * 800_000", NUMBER)
+    graded(made=made)
+    told = made.metadata.firstcnn
+    assert 0.1 < told["seconds"] < 300
+    assert 195 < told["memory"] < 1500
+    assert points(made.cells) == [2]
+
+
+def test_kernel_and_judge_get_the_environment_that_is_asked_for(graded):
+    checked = "from firstcnn import check\nimport os\nprint(os.environ['CHECKED'])"
+    made = graded("import os\nprint(os.environ['CHECKED'])", checked, environment={"CHECKED": "1"})
+    assert [words(one) for one in made] == ["1", "1"]
+
+
 def test_a_cell_looks_as_it_does_in_an_ordinary_kernel(graded, monkeypatch):
     sources = [
         "import numpy as np\nimport matplotlib.pyplot as plt\nprint(1)\nprint(2)\nx = 4\nx",

@@ -12,6 +12,7 @@ would leave there, so that all that follows, from the gradebook to the feedback,
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,7 @@ from firstcnn.grading.kernels import Kernel, ordinary, sandboxed
 from firstcnn.grading.preflight import PreparedExporter
 from firstcnn.grading.provisioner import mnist_folder
 from firstcnn.grading.sandbox import (
+    MIB,
     Limits,
     Sandbox,
     SandboxUnavailable,
@@ -81,7 +83,7 @@ class GradeApart(NbGraderPreprocessor):
         Any of `firstcnn.grading.sandbox.Limits`, as ``{"seconds": 900}``; the others come from
         the environment.
     environment : dict
-        More environment variables for the student's kernel.
+        More environment variables for the student's kernel and the judge.
     """
 
     timeout = Integer(300, help="Seconds for one cell.").tag(config=True)
@@ -89,12 +91,15 @@ class GradeApart(NbGraderPreprocessor):
         config=True
     )
     limits = Dict(help="What a submission may take, where not as usual.").tag(config=True)
-    environment = Dict(help="More environment variables for the kernel.").tag(config=True)
+    environment = Dict(help="More environment variables, for kernel and judge.").tag(config=True)
 
     def preprocess(
         self, nb: NotebookNode, resources: dict[str, Any]
     ) -> tuple[NotebookNode, dict[str, Any]]:
         """Run the cells of a notebook.
+
+        Its metadata then tell, under ``firstcnn``, the ``seconds`` that this took, and the most
+        ``memory`` that the student's kernel was seen to use, in MiB.
 
         Raises
         ------
@@ -109,6 +114,7 @@ class GradeApart(NbGraderPreprocessor):
             for cell in filter(_is_check, cells):
                 cell.outputs = [_error("NotGraded", f"Not graded: {refusals['']}")]
             return nb, resources
+        start = time.monotonic()
         path = resources.get("metadata", {}).get("path")
         folder = Path(path) if path else None
         with self._kernel(folder) as kernel, self._judge(sum(map(_is_check, cells))) as judge:
@@ -122,6 +128,11 @@ class GradeApart(NbGraderPreprocessor):
                 else:
                     cell.outputs = notebook.check(cell)
             notebook.close()
+            memory = kernel.memory()
+        told = nb.metadata.setdefault("firstcnn", {})
+        told["seconds"] = round(time.monotonic() - start, 2)
+        if memory:
+            told["memory"] = round(memory / MIB)
         for cell, ran in shown:  # not before: a cell may update what another has shown
             cell.outputs = sanitise_outputs(ran.outputs)
             cell.execution_count = ran.count
@@ -140,7 +151,7 @@ class GradeApart(NbGraderPreprocessor):
             # It waits for the student's cells, and must not run out of time over that.
             seconds = usual.seconds + checks * self.timeout
             limits = Limits.from_environment(**{**self.limits, "seconds": seconds})
-            start = partial(start_judge, data=mnist_folder(), limits=limits)
+            start = partial(start_judge, data=mnist_folder(), limits=limits, env=self.environment)
         return Judge(start, cell_timeout=self.timeout, call_timeout=self.call_timeout)
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import shutil
 import tempfile
@@ -23,8 +22,6 @@ from firstcnn.grading.provisioner import cautious
 from firstcnn.grading.sandbox import MIB, Limits, Sandbox
 
 __all__ = ["Kernel", "ordinary", "sandboxed"]
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -47,6 +44,8 @@ class Kernel:
         Counts bytes that it has put out; too many end it.
     why : callable
         Says why it was ended, as such a sentence's end; nothing if it has ended by itself.
+    memory : callable
+        Returns the most memory that it was seen to use, in bytes; 0 if nobody looked.
     """
 
     connection_file: str
@@ -56,6 +55,7 @@ class Kernel:
     end: Callable[[str], None]
     charge: Callable[[int], None]
     why: Callable[[], str]
+    memory: Callable[[], int]
 
 
 @contextlib.contextmanager
@@ -104,8 +104,8 @@ def sandboxed(
             end=box.end,
             charge=box.charge,
             why=lambda: _in_words(box),
+            memory=lambda: box.peak,
         )
-        _log.debug("%.0f MiB of memory", box.peak / MIB)
 
 
 def _own_environment() -> dict[str, str]:
@@ -155,6 +155,7 @@ def ordinary(folder: Path | None, *, env: Mapping[str, str]) -> Iterator[Kernel]
                 end=end,
                 charge=lambda size: None,
                 why=lambda: "".join(reasons[:1]),
+                memory=lambda: 0,
             )
     finally:
         manager.shutdown_kernel(now=True)

@@ -682,7 +682,11 @@ _SHARE = ("Pss_Anon:", "Pss_Shmem:", "SwapPss:")
 
 
 def start_judge(
-    data: Path | None = None, limits: Limits | None = None, *, warm: bool = True
+    data: Path | None = None,
+    limits: Limits | None = None,
+    *,
+    env: Mapping[str, str] | None = None,
+    warm: bool = True,
 ) -> tuple[socket.socket, Callable[[], None]]:
     """Start a judge in a sandbox of its own, as `firstcnn.grading.judge.Judge` wants it started.
 
@@ -692,6 +696,8 @@ def start_judge(
         The folder with MNIST.
     limits : Limits, optional
         Otherwise those of the environment.
+    env : mapping of str to str, optional
+        More environment variables for it.
     warm : bool, optional
         Fork it from the nursery, if there can be one.
 
@@ -702,7 +708,7 @@ def start_judge(
     callable
         Ends the judge, and closes the sandbox.
     """
-    sandbox = Sandbox(None, data=data, limits=limits)
+    sandbox = Sandbox(None, data=data, limits=limits, env=env)
     with contextlib.ExitStack() as stack:
         stack.enter_context(sandbox)
         connected, _ = sandbox.start_judge(warm=warm)
