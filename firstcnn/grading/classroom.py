@@ -163,7 +163,7 @@ def grade_class(
                 run.record_what_waits()
                 run.find(lessons)
                 if run.due:
-                    with _cluster(scheduler, workers, len(run.due)) as workers_there:
+                    with _cluster(scheduler, workers, len(run.due), patience) as workers_there:
                         run.grade(workers_there)
             except KeyboardInterrupt:
                 run.report.is_interrupted = True
@@ -201,14 +201,12 @@ def _stopping_in_order() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _cluster(scheduler: str | None, workers: int | None, most: int) -> Iterator[cluster.Cluster]:
+def _cluster(
+    scheduler: str | None, workers: int | None, most: int, patience: float
+) -> Iterator[cluster.Cluster]:
     if scheduler is not None:
-        try:
-            made = cluster.remote(scheduler)
-            with made as there:
-                yield there
-        except cluster.Lost as error:
-            raise CourseError(str(error)) from None
+        with cluster.remote(scheduler, patience=min(patience, 30)) as there:
+            yield there
         return
     if not is_trusted():
         try:
@@ -470,9 +468,9 @@ class _Run:
                 recorded = record(
                     desk.directory, desk.config, result.student, result.lesson, result.files
                 )
-            except Unavailable:
-                raise
             except Exception as error:
+                if isinstance(error, Unavailable) or unavailable(error):
+                    raise
                 words = f"It could not be recorded: {error or type(error).__name__}"
                 text = result.log + log.getvalue()
                 self._fail(task.Result(*key, "", log=text, error=words))

@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ class Recorded:
     Parameters
     ----------
     score, max_score : float
-        Points, those given by hand and what was taken off for being late included.
+        Points, with those given by hand, without those taken off for being late.
     needs_manual_grade : bool
         Whether a person has to look at it.
     """
@@ -94,7 +95,8 @@ def record(
         If the database or the disk is not to be had. What was recorded until then does no harm.
     """
     try:
-        with tempfile.TemporaryDirectory(prefix="firstcnn-") as private:
+        with tempfile.TemporaryDirectory(prefix="firstcnn-") as private, warnings.catch_warnings():
+            warnings.simplefilter("ignore", exc.SAWarning)  # nbgrader's ways, which work
             return _record(course, config, student, lesson, files, private)
     except Exception as error:
         if reason := unavailable(error):
@@ -152,7 +154,9 @@ def _record(
             made(notebook, resources)
     with Gradebook(own.db_url, own.course_id) as gradebook:
         submission = gradebook.find_submission(lesson, student)
-        recorded = Recorded(submission.score, submission.max_score, submission.needs_manual_grade)
+        # As nbgrader exports it.
+        score = max(0.0, submission.score - (submission.late_submission_penalty or 0.0))
+        recorded = Recorded(score, submission.max_score, submission.needs_manual_grade)
     converter.set_permissions(lesson, student)
     _keep(staging)
     outgoing = place.with_name(f".{place.name}.outgoing")

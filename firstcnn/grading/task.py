@@ -178,12 +178,15 @@ def _copy_of_gradebook(url: str, lesson: str) -> tuple[bytes, str]:
     """
     tables = Base.metadata.tables
     origin, copy = create_engine(url), create_engine("sqlite://")
+    unknown = MissingEntry(f"No such assignment: {lesson}")
+    if origin.dialect.name == "sqlite" and not os.path.exists(origin.url.database or ""):
+        raise unknown  # to ask would be to make it
     try:
         with origin.connect() as old, copy.connect() as new:
             Base.metadata.create_all(new)
             row = old.execute(select(tables["assignment"]).filter_by(name=lesson)).first()
             if row is None:
-                raise MissingEntry(f"No such assignment: {lesson}")
+                raise unknown
             rows = repr(tuple(row))
 
             def take(table: str, column: str, among: Iterable[str]) -> list[str]:
