@@ -45,7 +45,7 @@ c.Autograde.autograde_preprocessors = Autograde().autograde_preprocessors
 class Class:
     """A class that has handed in the same answers each time."""
 
-    def __init__(self, folder, each, more=""):
+    def __init__(self, folder, options, more=""):
         self.root = folder
         checkout = Course()
         shutil.copytree(checkout.root / "source", folder / "source")
@@ -54,10 +54,10 @@ class Class:
         for lesson in LESSONS:
             self.run("-m", "nbgrader", "generate_assignment", lesson)
             released = nbformat.read(folder / "course" / lesson / f"{lesson}.ipynb", as_version=4)
-            for number, answers in enumerate(mixtures(checkout, lesson, each)):
+            for number, answers in enumerate(mixtures(checkout, lesson, options.each)):
                 place = folder / "submitted" / f"s{number:02}" / lesson
                 place.mkdir(parents=True)
-                made = notebook(released, answers, whole=True)
+                made = notebook(released, answers, whole=options.whole)
                 nbformat.write(made, place / f"{lesson}.ipynb")
 
     def start(self, *arguments):
@@ -167,10 +167,10 @@ def own_seconds(path):
     return float(work.cells[-1].outputs[-1].text)
 
 
-def compare(folder, each, workers, console):
+def compare(folder, options, console):
     """Measure stock nbgrader, ``firstcnn grade`` and the floor."""
-    stock, ours = Class(folder / "stock", each, STOCK), Class(folder / "ours", each)
-    many = each * len(LESSONS)
+    stock, ours = Class(folder / "stock", options, STOCK), Class(folder / "ours", options)
+    many = options.each * len(LESSONS)
     table = Table("", "s", "s each", "CPU s", "most MiB", "times stock", "times floor")
     os.environ["JUPYTER_PATH"] = kernel.jupyter_path()
     os.environ.update(TF_NUM_INTRAOP_THREADS="1", TF_NUM_INTEROP_THREADS="1")
@@ -188,7 +188,7 @@ def compare(folder, each, workers, console):
                       f"{most:,.0f}" if most else "", ratio, above)  # fmt: skip
 
     row("stock nbgrader, in turn", base, cpu, most)
-    for number in workers:
+    for number in options.workers:
         shutil.rmtree(ours.root / "autograded", ignore_errors=True)
         seconds, cpu, most, out = timed(ours, *ours.firstcnn("--workers", str(number)))
         row(f"firstcnn grade, {number} workers", seconds, cpu, most)
@@ -232,10 +232,10 @@ def apart(school, runs, console):
     console.print(f"sandbox and judge cost {cost:.2f} s a submission, medians of {runs}")
 
 
-def kills(folder, each, every, console):
+def kills(folder, options, console):
     """Kill workers and, once, the process that has them; then compare with a quiet run."""
-    quiet, wild = Class(folder / "quiet", each), Class(folder / "wild", each)
-    many = each * len(LESSONS)
+    quiet, wild = Class(folder / "quiet", options), Class(folder / "wild", options)
+    many = options.each * len(LESSONS)
     out = quiet.run(*quiet.firstcnn())
     console.print(f"undisturbed: {many} graded in {json.loads(out)['seconds']:.0f} s")
     journal = wild.root / "grading" / "journal"
@@ -245,7 +245,7 @@ def kills(folder, each, every, console):
         return [(one["lesson"], one["student"]) for one in lines if one["what"] == what]
 
     chance, killed, start = random.Random(0), 0, time.monotonic()
-    process, was_killed, next_kill = wild.start(*wild.firstcnn()), False, start + every
+    process, was_killed, next_kill = wild.start(*wild.firstcnn()), False, start + options.every
     reader = threading.Thread(target=process.communicate, daemon=True)
     reader.start()
     while process.poll() is None:
@@ -259,7 +259,7 @@ def kills(folder, each, every, console):
             reader = threading.Thread(target=process.communicate, daemon=True)
             reader.start()
         elif time.monotonic() > next_kill:
-            next_kill = time.monotonic() + every
+            next_kill = time.monotonic() + options.every
             if workers := workers_of(process):
                 chance.choice(workers).kill()
                 killed += 1
@@ -292,15 +292,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--each", type=int, default=8, help="submissions of each lesson")
     parser.add_argument("--workers", type=int, nargs="+", default=[CORES + 1], help="to compare")
+    parser.add_argument("--whole", action="store_true", help="with cells that no answer needs")
     parser.add_argument("--kills", action="store_true", help="kill workers and the main process")
     parser.add_argument("--every", type=float, default=20, help="seconds between two kills")
     options = parser.parse_args()
     console = Console(soft_wrap=True, highlight=False)
     with tempfile.TemporaryDirectory(prefix="firstcnn-benchmark-") as folder:
         if options.kills:
-            kills(Path(folder), options.each, options.every, console)
+            kills(Path(folder), options, console)
         else:
-            compare(Path(folder), options.each, options.workers, console)
+            compare(Path(folder), options, console)
 
 
 if __name__ == "__main__":

@@ -510,6 +510,18 @@ def test_a_result_of_something_else_is_not_recorded(six, monkeypatch):
     assert scores(six) == [10, 3]
 
 
+def test_what_cannot_be_recorded_is_kept_until_it_can(six, monkeypatch):
+    starts = six.hook()
+    with monkeypatch.context() as patch:
+        patch.setattr(recording.SaveAutoGrades, "preprocess", lambda *arguments: 1 / 0)
+        report = grade_class(six.checkout, students=["s1"])
+        assert report.outcomes[0].error == "It could not be recorded: division by zero"
+        assert not (six.root / "autograded" / "s1" / "small").exists()
+    assert grade_class(six.checkout, students=["s1"]).status == 0
+    assert starts.read_text().split() == ["s1"]
+    assert scores(six) == [1]
+
+
 def unavailable_for(do, times):
     """Return a function that at first fails as if there were no space on the disk."""
     left = [times]

@@ -474,7 +474,8 @@ class _Run:
                 words = f"It could not be recorded: {error or type(error).__name__}"
                 text = result.log + log.getvalue()
                 self._fail(task.Result(*key, "", log=text, error=words))
-                self._spool.done(*key)
+                if desk.again:  # else it may be recorded when that is mended
+                    self._spool.done(*key)
                 return
         place = self._spool.log(*key, result.log + log.getvalue())
         self._spool.note("recorded", *key, seconds=result.seconds)
