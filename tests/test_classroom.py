@@ -745,8 +745,9 @@ def test_a_folder_arrives_as_preflight_would_find_it(six, tmp_path):
     (folder / "more" / "deep.ipynb").write_text("{}")
     (folder / "nothing").mkdir()
     (folder / "link.ipynb").symlink_to(folder / "small.ipynb")
+    (folder / "link.txt").symlink_to("/etc/passwd")
     (folder / "keras.py").write_text("raise SystemExit")
-    os.mkfifo(folder / "pipe.ipynb")
+    os.mkfifo(folder / "pipe")
     (folder / "timestamp.txt").write_text("2026-03-02 10:00:00 UTC")
     (folder / "submission_secret.txt").symlink_to("/etc/passwd")
     with open(folder / "beside.txt", "wb") as file:
@@ -813,7 +814,7 @@ def test_the_command_tells_programs_and_people(six):
 def test_the_table_counts_and_says_how_to_go_on():
     outcomes = [
         Outcome("a", "1", "graded", 2.0, repairs=["one"]),
-        Outcome("a", "2", "graded", 3.0, refusals=["two"]),
+        Outcome("a", "2", "graded", 3.0, repairs=["one"], refusals=["two"]),
         Outcome("a", "3", "skipped"),
         Outcome("b", "1", "failed", 1.0, error="[bold]why[/]", log="grading/b/1/autograde.log"),
     ]
@@ -821,7 +822,7 @@ def test_the_table_counts_and_says_how_to_go_on():
     summary.show(Report(outcomes, 5, 7.0, "Interrupted.", is_interrupted=True), console)
     shown = console.export_text()
     plain = [re.sub(r"[^\w.-]+", " ", line).split() for line in shown.splitlines()]
-    assert ["a", "2", "1", "1", "1", "-", "5.0"] in plain
+    assert ["a", "2", "1", "2", "1", "-", "5.0"] in plain
     assert ["b", "-", "-", "-", "-", "1", "1.0"] in plain
     assert "FAILED b 1: [bold]why[/]\n  see grading/b/1/autograde.log" in shown
     assert "2 of 5 graded in 7 s." in shown
