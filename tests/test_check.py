@@ -227,7 +227,7 @@ def right_arrays():
     yield WANT + 1e-7
 
 
-@pytest.mark.parametrize("right", right_arrays(), ids=str)
+@pytest.mark.parametrize("right", list(right_arrays()), ids=str)
 def test_right_arrays_of_every_kind(right):
     check.array("a", right, dtype="float", shape=(2, None), between=(0, 7), equals=WANT)
 

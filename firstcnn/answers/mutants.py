@@ -2,8 +2,10 @@
 
 A *mutant* is a grade cell, or a function of `firstcnn.check`, with one condition taken out or
 made weaker. The bank catches it if some answer is then not graded, or not told, as it should
-be. A mutant that no answer catches is a condition that no answer needs: either an answer is
-missing, or the condition changes nothing, and then ``tests/answers/survivors.md`` says why.
+be. A mutant that no answer catches is a condition that no answer needs. In a function of
+`firstcnn.check` that may be one that the course does not use yet, and then the function's own
+tests must catch it. Otherwise either an answer is missing, or the condition changes nothing, and
+then ``tests/answers/survivors.md`` says why.
 
 Answers are run once; the checks run again and again, in the same process, on what they left.
 """
@@ -33,6 +35,7 @@ from nbformat import NotebookNode
 
 import firstcnn.check
 from firstcnn import kernel
+from firstcnn.answers import check_tests
 from firstcnn.answers.bank import Answer, Exercise, load
 from firstcnn.answers.rounds import needed_cells
 from firstcnn.answers.trial import Graded
@@ -41,6 +44,9 @@ from firstcnn.course import Course, CourseError, read
 
 #: Seconds for one check: a mutant that runs longer is caught.
 CHECK_TIMEOUT = 60
+
+#: Into how many parts the mutants are dealt that the tests of ``firstcnn.check`` are run on.
+TEST_STEPS = 8
 
 #: Bytes from which an array is not copied for every answer, but may not be written to.
 LARGE = 2_000_000
@@ -395,6 +401,19 @@ def _try_lesson(root: Path, lesson: str, library: bool) -> tuple[list[str], dict
     return faults, caught
 
 
+def _try_tests(root: Path, names: list[str]) -> dict[str, str | None]:
+    """Return which test of ``firstcnn.check`` catches each of these mutants of it."""
+    signal.signal(signal.SIGALRM, _too_long)
+    caught = {}
+    for mutant in of_library():
+        if mutant.name in names:
+            signal.alarm(CHECK_TIMEOUT)
+            with _installed(mutant):
+                caught[mutant.name] = check_tests.first_failure(root)
+            signal.alarm(0)
+    return caught
+
+
 def _too_long(number: int, frame: Any) -> None:
     raise _TooLong
 
@@ -454,6 +473,8 @@ class Survey:
     ----------
     caught : dict of str to str
         By mutant, the answer that catches it.
+    tested : dict of str to str
+        By mutant of ``firstcnn.check`` that no answer catches, the test of it that does.
     excused : dict of str to str
         By mutant that nothing catches, the reason that ``survivors.md`` gives.
     survivors : list of str
@@ -467,6 +488,7 @@ class Survey:
     """
 
     caught: dict[str, str]
+    tested: dict[str, str]
     excused: dict[str, str]
     survivors: list[str]
     stale: list[str]
@@ -484,10 +506,10 @@ def lines(survey: Survey) -> Iterator[str]:
     yield from (f"FAULT {fault}" for fault in survey.faults)
     yield from (f"survived: {name}" for name in survey.survivors)
     yield from (f"survivors.md names what is caught or gone: {name}" for name in survey.stale)
-    every = len(survey.caught) + len(survey.excused) + len(survey.survivors)
-    that_count = every - len(survey.excused)
+    found = len(survey.caught) + len(survey.tested)
     yield (
-        f"{len(survey.caught)} of {that_count} weakened checks caught; "
+        f"{found} of {found + len(survey.survivors)} weakened checks caught, {len(survey.caught)} "
+        f"by answers and {len(survey.tested)} by the tests of firstcnn.check; "
         f"{len(survey.excused)} more change nothing, as survivors.md says"
     )
     yield f"{survey.seconds:.0f} s"
@@ -552,23 +574,32 @@ def survey(
     """
     start = time.perf_counter()
     chosen = course.choose(lessons)
-    library = set(chosen) == set(course.lessons)
+    library = lessons is None
     faults: list[str] = []
     caught: dict[str, str | None] = {}
     context = get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, max_tasks_per_child=1) as pool:
         slow_first = sorted(chosen, key=lambda lesson: lesson[:2] not in ("05", "06", "07", "08"))
         running = [pool.submit(_try_lesson, course.root, one, library) for one in slow_first]
+        steps = len(running) + TEST_STEPS * library
         for done, future in enumerate(as_completed(running), start=1):
             more_faults, more = future.result()
             faults += more_faults
             for name, who in more.items():
                 caught[name] = caught.get(name) or who
-            on_progress(done, len(running))
+            on_progress(done, steps)
+        left = [mutant.name for mutant in of_library() if library and not caught[mutant.name]]
+        shares = [left[i::TEST_STEPS] for i in range(TEST_STEPS)] if library else []
+        running = [pool.submit(_try_tests, course.root, share) for share in shares]
+        tested: dict[str, str] = {}
+        for done, future in enumerate(as_completed(running), start=steps - TEST_STEPS + 1):
+            tested |= {name: test for name, test in future.result().items() if test}
+            on_progress(done, steps)
     known = reasons(course)
-    alive = [name for name, who in caught.items() if who is None]
+    alive = [name for name, who in caught.items() if who is None and name not in tested]
     return Survey(
         caught={name: who for name, who in caught.items() if who},
+        tested=tested,
         excused={name: known[name] for name in alive if name in known},
         survivors=[name for name in alive if name not in known],
         stale=[name for name in known if name not in alive and (library or name in caught)],
