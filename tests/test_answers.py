@@ -470,7 +470,7 @@ def test_nothing_leaks_from_one_submission_to_the_next(small, tmp_path):
 
 
 def survey(course):
-    faults, caught = mutants._try_lesson(course.root, "one_lesson", False)
+    faults, caught = mutants._try_lesson(course.root, "one_lesson", [])
     assert faults == []
     return caught
 

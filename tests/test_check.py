@@ -422,6 +422,8 @@ def test_the_dtype_of_an_answer():
 def test_a_function_check_without_cases_is_the_authors_mistake():
     with pytest.raises(ValueError, match="at least one case"):
         check.function("f", half, like=half, cases=[])
+    with pytest.raises(ValueError, match="at least one case"):
+        check.function("f", half, like=half)
 
 
 def test_call_returns_the_answer_and_hands_out_copies():

@@ -22,8 +22,14 @@ import signal
 import sys
 import time
 import types
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    Future,
+    ProcessPoolExecutor,
+    as_completed,
+    wait,
+)
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -367,8 +373,13 @@ def _run_lesson(course: Course, lesson: str) -> list[_Ran]:
     return _run_answers(load(course, lesson), read(course.source(lesson)))
 
 
-def _try_lesson(root: Path, lesson: str, library: bool) -> tuple[list[str], dict[str, str | None]]:
-    """Return faults of the bank itself, and who catches each mutant that this lesson can reach."""
+def _try_lesson(
+    root: Path, lesson: str, functions: Collection[str]
+) -> tuple[list[str], dict[str, str | None]]:
+    """Return faults of the bank itself, and who catches each mutant that this lesson can reach.
+
+    Of the mutants of ``firstcnn.check``, only those with these names are tried.
+    """
     course = Course(root)
     sources = {cell.id: cell.source for cell in read(course.source(lesson)).cells}
     ran = _run_lesson(course, lesson)
@@ -389,28 +400,30 @@ def _try_lesson(root: Path, lesson: str, library: bool) -> tuple[list[str], dict
                 caught[mutant.name] = _who_catches(
                     _verdict(one, {check: mutant.source}, was) for one, was in mine
                 )
-    if library:
-        for mutant in of_library():
-            module = mutant.place.split(".")[0]
-            lines = {(module, line) for line in mutant.lines}
-            reached = [one for one in ran if one.reached & lines]
-            with _installed(mutant):
-                caught[mutant.name] = _who_catches(
-                    _verdict(one, {c: sources[c] for c in one.exercise.checks}) for one in reached
-                )
+    for mutant in _functions(functions):
+        module = mutant.place.split(".")[0]
+        lines = {(module, line) for line in mutant.lines}
+        reached = [one for one in ran if one.reached & lines]
+        with _installed(mutant):
+            caught[mutant.name] = _who_catches(
+                _verdict(one, {c: sources[c] for c in one.exercise.checks}) for one in reached
+            )
     return faults, caught
 
 
-def _try_tests(root: Path, names: list[str]) -> dict[str, str | None]:
+def _functions(names: Collection[str]) -> list[Mutant]:
+    return [mutant for mutant in of_library() if mutant.name in names]
+
+
+def _try_tests(root: Path, names: Collection[str]) -> dict[str, str | None]:
     """Return which test of ``firstcnn.check`` catches each of these mutants of it."""
     signal.signal(signal.SIGALRM, _too_long)
     caught = {}
-    for mutant in of_library():
-        if mutant.name in names:
-            signal.alarm(CHECK_TIMEOUT)
-            with _installed(mutant):
-                caught[mutant.name] = check_tests.first_failure(root)
-            signal.alarm(0)
+    for mutant in _functions(names):
+        signal.alarm(CHECK_TIMEOUT)
+        with _installed(mutant):
+            caught[mutant.name] = check_tests.first_failure(root)
+        signal.alarm(0)
     return caught
 
 
@@ -574,25 +587,31 @@ def survey(
     """
     start = time.perf_counter()
     chosen = course.choose(lessons)
-    library = lessons is None
+    functions = [mutant.name for mutant in of_library()] if lessons is None else []
+    steps = len(chosen) + TEST_STEPS * bool(functions)
     faults: list[str] = []
     caught: dict[str, str | None] = {}
     context = get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, max_tasks_per_child=1) as pool:
-        slow_first = sorted(chosen, key=lambda lesson: lesson[:2] not in ("05", "06", "07", "08"))
-        running = [pool.submit(_try_lesson, course.root, one, library) for one in slow_first]
-        steps = len(running) + TEST_STEPS * library
-        for done, future in enumerate(as_completed(running), start=1):
-            more_faults, more = future.result()
-            faults += more_faults
-            for name, who in more.items():
-                caught[name] = caught.get(name) or who
-            on_progress(done, steps)
-        left = [mutant.name for mutant in of_library() if library and not caught[mutant.name]]
-        shares = [left[i::TEST_STEPS] for i in range(TEST_STEPS)] if library else []
-        running = [pool.submit(_try_tests, course.root, share) for share in shares]
+        # What others have caught is not tried again: those whose answers take longest come last.
+        waiting = sorted(chosen, key=lambda lesson: lesson[:2] in ("05", "06"))
+        running: set[Future] = set()
+        while waiting or running:
+            left = [name for name in functions if not caught.get(name)]
+            while waiting and len(running) < workers:
+                running.add(pool.submit(_try_lesson, course.root, waiting.pop(0), left))
+            finished, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                more_faults, more = future.result()
+                faults += more_faults
+                for name, who in more.items():
+                    caught[name] = caught.get(name) or who
+            on_progress(len(chosen) - len(waiting) - len(running), steps)
+        left = [name for name in functions if not caught[name]]
+        shares = [left[i::TEST_STEPS] for i in range(TEST_STEPS)] if left else []
+        trying = [pool.submit(_try_tests, course.root, share) for share in shares]
         tested: dict[str, str] = {}
-        for done, future in enumerate(as_completed(running), start=steps - TEST_STEPS + 1):
+        for done, future in enumerate(as_completed(trying), start=len(chosen) + 1):
             tested |= {name: test for name, test in future.result().items() if test}
             on_progress(done, steps)
     known = reasons(course)
@@ -602,7 +621,7 @@ def survey(
         tested=tested,
         excused={name: known[name] for name in alive if name in known},
         survivors=[name for name in alive if name not in known],
-        stale=[name for name in known if name not in alive and (library or name in caught)],
+        stale=[name for name in known if name not in alive and (functions or name in caught)],
         faults=faults,
         seconds=time.perf_counter() - start,
     )
