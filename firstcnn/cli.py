@@ -154,6 +154,57 @@ def answers(
         raise typer.Exit(1)
 
 
+@app.command()
+def grade(
+    lessons: Annotated[
+        list[str] | None,
+        typer.Argument(help="Lessons; all that were handed in if none is named."),
+    ] = None,
+    students: Annotated[
+        list[str] | None,
+        typer.Option("--students", help="Only these; may be repeated, or separated by commas."),
+    ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Also what was graded before; manual grades stay.")
+    ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Submissions at a time; by default one more than cores."),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(help="The address of a Dask scheduler, or its file, for other machines."),
+    ] = None,
+    patience: Annotated[
+        float,
+        typer.Option(min=1, help="Seconds to wait for a gradebook or a disk that is not there."),
+    ] = 600,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print results for programs, and nothing else.")
+    ] = False,
+) -> None:
+    """Grade what students have handed in, several at a time; run again, it goes on."""
+    from firstcnn.grading import summary
+    from firstcnn.grading.classroom import grade_class
+
+    checkout = courses.Course()
+    report = summary.watched(
+        lambda say, on_progress: grade_class(
+            checkout,
+            lessons,
+            students=[name for one in students or () for name in one.split(",") if name],
+            again=again,
+            workers=workers,
+            scheduler=scheduler,
+            patience=patience,
+            say=say,
+            on_progress=on_progress,
+        )
+    )
+    print(summary.as_json(report)) if as_json else summary.show(report, console)
+    raise typer.Exit(report.status)
+
+
 @app.command("app")
 def draw(
     model: Annotated[

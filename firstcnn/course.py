@@ -230,14 +230,14 @@ def run_nbgrader(step: type, lesson: str, config: Any) -> None:
     from nbgrader.coursedir import CourseDirectory
     from nbgrader.utils import capture_log
 
-    with _environment_on_path():
+    with environment_on_path():
         converter = step(coursedir=CourseDirectory(config=config), config=config)
         converter.log.handlers, converter.log.propagate = [], False
         _expect_success(step, lesson, capture_log(converter))
 
 
 @contextlib.contextmanager
-def _environment_on_path() -> Iterator[None]:
+def environment_on_path() -> Iterator[None]:
     """Let nbgrader find ``alembic``, which it calls by name, when .venv is not activated."""
     before = os.environ.get("PATH", "")
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), before])

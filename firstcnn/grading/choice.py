@@ -11,7 +11,7 @@ from firstcnn.grading.lesson import Lesson
 from firstcnn.grading.reading import LARGEST_FILE, Draft, Unreadable, read
 from firstcnn.grading.repairs import quoted
 
-__all__ = ["Choice", "choose"]
+__all__ = ["Choice", "choose", "may_be_notebook"]
 
 _NOTEBOOK = re.compile(r".*\.ipynb(\.json|\.txt)?", re.IGNORECASE | re.DOTALL)
 _MOST_READ = 12
@@ -68,7 +68,7 @@ def choose(folder: Folder, name: str, lesson: Lesson, siblings: Collection[str] 
     found = [
         place
         for place in folder.files
-        if _may_be_notebook(place) and place.rpartition("/")[2] not in taken
+        if may_be_notebook(place) and place.rpartition("/")[2] not in taken
     ]
     named = [place for place in found if place.rpartition("/")[2] == right]
     named.sort(key=lambda place: (place.count("/"), place))
@@ -109,7 +109,8 @@ def choose(folder: Folder, name: str, lesson: Lesson, siblings: Collection[str] 
     return Choice(chosen, draft, repairs)
 
 
-def _may_be_notebook(place: str) -> bool:
+def may_be_notebook(place: str) -> bool:
+    """Tell by its path whether a file is looked at."""
     hidden = any(part.startswith(".") for part in place.split("/"))
     return not hidden and _NOTEBOOK.fullmatch(place) is not None
 

@@ -45,6 +45,8 @@ class Folder:
     files : dict of str to int
         Ordinary files in it and below: the path, with slashes, and the size in bytes. No more
         than `MOST_ENTRIES` entries are looked at, and no deeper than `DEEPEST` folders.
+    others : dict of str to bool
+        What is neither a folder nor an ordinary file, by its path: whether it is a link.
     entries : list of str
         What is in the folder itself, with a slash behind the names of folders.
     """
@@ -52,6 +54,7 @@ class Folder:
     def __init__(self, path: Path, ignore: Iterable[str] = ()) -> None:
         self.path = path
         self.files: dict[str, int] = {}
+        self.others: dict[str, bool] = {}
         self.entries: list[str] = []
         ignored = (*_LITTER, *ignore)
         left, folders = MOST_ENTRIES, [""]
@@ -69,6 +72,8 @@ class Folder:
                     folders.append(place)
                 elif stat.S_ISREG(status.st_mode):
                     self.files[place] = status.st_size
+                elif not is_folder:
+                    self.others[place] = stat.S_ISLNK(status.st_mode)
 
     def _list(self, folder: str, most: int) -> list[tuple[str, os.stat_result]]:
         """List a folder, in the order of names; one that cannot be opened is empty."""

@@ -20,6 +20,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
@@ -37,12 +38,24 @@ from firstcnn.grading.intake import Folder, Refused, read_file
 from firstcnn.grading.lesson import Lesson
 from firstcnn.grading.repairs import Prepared, quoted, refused, repair
 
-__all__ = ["Prepared", "PreparedExporter", "Release", "prepare", "take_over", "with_note", "write"]
+__all__ = [
+    "Prepared",
+    "PreparedExporter",
+    "Release",
+    "Submission",
+    "prepare",
+    "submissions",
+    "take_over",
+    "with_note",
+    "write",
+]
 
 _LOG = logging.getLogger(__name__)
 _LARGEST_OTHER = 16 * 2**20
 _TIMESTAMP = "timestamp.txt"
 _SECRET = "submission_secret.txt"
+#: What nbgrader puts beside a submission.
+NBGRADERS = (_TIMESTAMP, _SECRET)
 
 
 class Release:
@@ -277,19 +290,49 @@ def take_over(converter: Autograde) -> None:
         **{name: getattr(course, name) for name in course.trait_names(config=True)},
     )
     assignments = {}
-    for folder, student in _submissions(converter):
-        place = Path(own.format_path(own.submitted_directory, student, assignment))
-        for name, prepared in write(folder, release, place).items():
+    for one in submissions(converter):
+        if not one.is_due:
+            graded = converter._format_dest(assignment, one.student)
+            converter.log.info("Skipping existing assignment: %s", graded)
+            continue
+        place = Path(own.format_path(own.submitted_directory, one.student, assignment))
+        for name, prepared in write(one.folder, release, place).items():
             for line in (*prepared.repairs, *prepared.refusals.values()):
-                converter.log.info("%s, %s: %s", student, name, line)
+                converter.log.info("%s, %s: %s", one.student, name, line)
         names = fnmatch.filter(release.lessons, own.notebook_id)
         assignments[str(place)] = [str(place / f"{name}.ipynb") for name in names]
     converter.coursedir, converter.assignments = own, assignments
 
 
-def _submissions(converter: Autograde) -> list[tuple[Path, str]]:
-    """Return the folders of the submissions that are to be graded now, and whose they are."""
+@dataclass(frozen=True)
+class Submission:
+    """What one student has handed in for an assignment.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Where it is.
+    student : str
+        Whose it is.
+    is_due : bool
+        Whether nbgrader would grade it now, which it does once unless told otherwise.
+    """
+
+    folder: Path
+    student: str
+    is_due: bool
+
+
+def submissions(converter: Autograde) -> list[Submission]:
+    """List the submissions that nbgrader would look at, in order.
+
+    Parameters
+    ----------
+    converter : nbgrader.converters.Autograde
+        With the course directory, the assignment and the students; with ``force``, all are due.
+    """
     course = converter.coursedir
+    excluded = course.student_id_exclude.split(",")
     found = []
     pattern = re.compile(
         course.format_path(
@@ -304,24 +347,18 @@ def _submissions(converter: Autograde) -> list[tuple[Path, str]]:
         match = pattern.fullmatch(path)
         if match is None or not match["student"].isprintable() or not os.path.isdir(path):
             converter.log.error("This is no submission, and is not graded: %r", path)
-        elif _is_due(converter, path, match["student"]):
-            found.append((Path(path), match["student"]))
+        elif (student := match["student"]) not in excluded:
+            found.append(Submission(Path(path), student, _is_due(converter, path, student)))
     return found
 
 
 def _is_due(converter: Autograde, path: str, student: str) -> bool:
-    """Tell whether nbgrader would grade a submission, which it does once unless told otherwise."""
     course = converter.coursedir
-    if student in course.student_id_exclude.split(","):
-        return False
     graded = converter._format_dest(course.assignment_id, student)
     if converter.force or course.notebook_id != "*" or not os.path.exists(graded):
         return True
     new, old = _timestamp(Path(path)), _timestamp(Path(graded))
-    if new is not None and old is not None and parse_utc(new) > parse_utc(old):
-        return True
-    converter.log.info("Skipping existing assignment: %s", graded)
-    return False
+    return new is not None and old is not None and parse_utc(new) > parse_utc(old)
 
 
 class PreparedExporter(NotebookExporter):

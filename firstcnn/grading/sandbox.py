@@ -49,6 +49,7 @@ __all__ = [
     "SandboxError",
     "SandboxUnavailable",
     "is_trusted",
+    "private_folder",
     "start_judge",
 ]
 
@@ -345,7 +346,7 @@ class Sandbox:
         return self
 
     def _make(self, program: str) -> None:
-        self._folder = self._open.enter_context(_private_folder())
+        self._folder = self._open.enter_context(private_folder())
         self.ip = str(self._folder / "k")
         python = _python_places()
         data = [] if self._data is None else [self._data, *self._data.iterdir()]
@@ -889,7 +890,7 @@ _PREFIX = "firstcnn-sandbox-"
 
 
 @contextlib.contextmanager
-def _private_folder() -> Iterator[Path]:
+def private_folder() -> Iterator[Path]:
     """Make a folder for sockets, whose path is short enough for them, and remove it.
 
     Its lock is held as long as it is in use; so those of graders that were killed are found,

@@ -1,0 +1,277 @@
+"""Dask, as far as it is needed here: tasks go to workers, results come back, each of them once.
+
+A worker may end at any time. What it was doing is done again by another; what ends its worker
+again and again is given up. A task carries all that it needs: what workers keep for each other is
+lost with them.
+
+The workers on this machine are processes that import nothing, since they are forked from one that
+has nbgrader imported, and share one nursery (`firstcnn.grading.nursery`). They talk over the
+loopback interface, encrypted: others may have an account here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing.forkserver
+import os
+import queue
+import signal
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import CancelledError
+from typing import Any
+
+import dask
+from distributed import Client, Future, KilledWorker, LocalCluster, Security
+from distributed.utils import get_mp_context
+
+from firstcnn.grading.nursery import SOCKET_VARIABLE, Nursery, NurseryError
+from firstcnn.grading.provisioner import mnist_folder
+from firstcnn.grading.sandbox import private_folder
+
+__all__ = ["Cluster", "Lost", "local", "remote"]
+
+#: How many workers may end while they do the same task.
+MOST_ENDS = 5
+
+_SETTINGS = {
+    "distributed.worker.multiprocessing-method": "forkserver",
+    "distributed.scheduler.allowed-failures": 0,  # counted here
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
+    "distributed.admin.tick.limit": "1h",  # it would complain of a busy machine
+}
+_PRELOADED = ["distributed", "firstcnn.grading.execute", "firstcnn.grading.task"]
+#: Kernels that run at the same time share the cores; each for itself would take all of them.
+_ONE_CORE_EACH = (
+    "MKL_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "TF_NUM_INTEROP_THREADS",
+    "TF_NUM_INTRAOP_THREADS",
+)
+
+
+class Lost(RuntimeError):
+    """The scheduler is not there, or not any more; the message says which."""
+
+
+class Cluster:
+    """Workers.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        Connected to their scheduler.
+    fixed : int or None
+        How many there are, if that does not change: each then gets one task at a time, and no
+        task is in the way of another that ends its worker.
+    """
+
+    def __init__(self, client: Client, fixed: int | None = None) -> None:
+        self._client, self._fixed = client, fixed
+        self._tasks: dict[str, tuple[Callable, tuple, Future]] = {}
+        self._ends: dict[str, int] = {}
+        self._finished: queue.SimpleQueue[tuple[str, Future]] = queue.SimpleQueue()
+        self._sent = 0
+
+    @property
+    def room(self) -> int:
+        """How many tasks should be given to it now."""
+        most = self._fixed
+        if most is None:
+            workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
+            # More than can run, so that a cluster that grows with its work sees that there is some.
+            most = max(16, 2 * sum(worker["nthreads"] for worker in workers))
+        return most - len(self._tasks)
+
+    def send(self, name: str, function: Callable, *arguments: Any) -> None:
+        """Have something done, under a name that no other unfinished task has."""
+        self._sent += 1
+        key = f"firstcnn-{self._sent}-{os.urandom(8).hex()}"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of large arguments
+            future = self._client.submit(function, *arguments, key=key, pure=False)
+        self._tasks[name] = function, arguments, future
+        self._wait_for(name, future)
+
+    def _wait_for(self, name: str, future: Future) -> None:
+        future.add_done_callback(lambda done: self._finished.put((name, done)))
+
+    def finished(self, timeout: float) -> Iterator[tuple[str, Any]]:
+        """Return what has come back, after waiting for at most so many seconds for the first.
+
+        Yields
+        ------
+        name : str
+            Of the task.
+        answer : object
+            What the function returned, or the exception that it raised; `KilledWorker` if each
+            worker that did it has ended.
+
+        Raises
+        ------
+        Lost
+            If there is no scheduler any more.
+        """
+        while self._tasks:
+            try:
+                name, future = self._finished.get(timeout=timeout)
+            except queue.Empty:
+                if self._client.status not in ("running", "connecting"):
+                    raise Lost("The scheduler is gone.") from None
+                return
+            timeout = 0
+            if name not in self._tasks or self._tasks[name][2] is not future:
+                continue
+            function, arguments, _ = self._tasks[name]
+            try:
+                answer = future.result(timeout=10)
+            except TimeoutError:
+                self._wait_for(name, future)  # the worker that had it has ended: it is done again
+                continue
+            except KilledWorker as error:
+                self._ends[name] = self._ends.get(name, 0) + error.allowed_failures + 1
+                if self._ends[name] < MOST_ENDS:
+                    del self._tasks[name]
+                    self.send(name, function, *arguments)
+                    continue
+                answer = error
+            except CancelledError:
+                raise Lost("The scheduler has lost what it was to do.") from None
+            except Exception as error:
+                answer = error
+            del self._tasks[name]
+            self._ends.pop(name, None)
+            yield name, answer
+
+
+# ---- on this machine -----------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def local(workers: int) -> Iterator[Cluster]:
+    """Start workers on this machine, and end them at once when they are not needed any more.
+
+    Parameters
+    ----------
+    workers : int
+        How many.
+    """
+    with contextlib.ExitStack() as stack:
+        folder = str(stack.enter_context(private_folder()))
+        given = {"TMPDIR": folder}
+        if (data := mnist_folder()) is not None:
+            given["MNIST_DIR"] = str(data)
+        if workers > 1:
+            given |= {name: os.environ.get(name, "1") for name in _ONE_CORE_EACH}
+        stack.enter_context(_quiet())
+        stack.enter_context(dask.config.set(_SETTINGS))
+        with _environment(given), _no_interrupts():
+            get_mp_context().set_forkserver_preload(_PRELOADED)
+            multiprocessing.forkserver.ensure_running()
+            if SOCKET_VARIABLE not in os.environ:
+                with contextlib.suppress(NurseryError):  # kernels are then started cold
+                    nursery = stack.enter_context(contextlib.closing(Nursery()))
+                    given[SOCKET_VARIABLE] = nursery.socket
+            made = LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                processes=True,
+                host="127.0.0.1",
+                protocol="tls",
+                security=Security.temporary(),
+                dashboard_address="127.0.0.1:0",
+                worker_dashboard_address="127.0.0.1:0",
+                silence_logs=logging.CRITICAL,
+                local_directory=folder,
+                memory_limit=0,
+                env=given,
+            )
+        stack.callback(_end, made)
+        client = stack.enter_context(Client(made, set_as_default=False))
+        yield Cluster(client, fixed=workers)
+
+
+def _end(cluster: LocalCluster) -> None:
+    """End the workers, whatever they do; their sandboxes end with them."""
+    for nanny in cluster.workers.values():
+        nanny.auto_restart = False
+        if nanny.process is not None and nanny.process.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(nanny.process.pid, signal.SIGKILL)
+    with contextlib.suppress(TimeoutError):
+        cluster.close(timeout=10)
+
+
+@contextlib.contextmanager
+def _environment(given: Mapping[str, str]) -> Iterator[None]:
+    """Have environment variables for the processes that are started meanwhile."""
+    before = {name: os.environ.get(name) for name in given}
+    os.environ.update(given)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """Start processes that Ctrl-C does not reach: they are ended in good order."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Let Dask say nothing of workers that end: that is told in other words."""
+    loggers = [logging.getLogger(name) for name in ("distributed", "tornado", "asyncio")]
+    before = [one.level for one in loggers]
+    for one in loggers:
+        one.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for one, level in zip(loggers, before, strict=True):
+            one.setLevel(level)
+
+
+# ---- anywhere else -------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def remote(address: str, *, patience: float = 30) -> Iterator[Cluster]:
+    """Connect to a scheduler, whose workers are whoever's business it is.
+
+    Parameters
+    ----------
+    address : str
+        As ``tcp://host:8786``, or the path of a scheduler file.
+    patience : float, optional
+        Seconds to wait for it.
+
+    Raises
+    ------
+    Lost
+        If it does not answer.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_quiet())
+        given = {"scheduler_file": address} if address.endswith(".json") else {"address": address}
+        start = time.monotonic()
+        try:
+            client = Client(**given, timeout=patience, set_as_default=False)
+        except (OSError, ValueError, TimeoutError) as error:
+            waited = time.monotonic() - start
+            raise Lost(f"No scheduler answers at {address} ({waited:.0f} s): {error}") from None
+        stack.callback(client.close, timeout=5)
+        yield Cluster(client)
