@@ -174,9 +174,7 @@ def report(
     """Report on a class: a page, tables, and grades for Canvas and Moodle."""
     from firstcnn.reports import files, platforms, summary
 
-    found = files.write(
-        courses.find_root(), output, lessons or (), missing_as_zero=missing_as_zero
-    )
+    found = files.write(courses.find_root(), output, lessons or (), missing_as_zero=missing_as_zero)
     console.print(summary.table(found))
     for line in platforms.advice(found):
         console.print(line, markup=False)

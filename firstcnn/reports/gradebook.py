@@ -212,7 +212,9 @@ def _read_only(url: URL) -> Engine:
         )
     place = f"file:{quote(str(path.resolve()))}?mode=ro"
     return create_engine(
-        "sqlite://", creator=lambda: sqlite3.connect(place, uri=True, timeout=60), poolclass=NullPool
+        "sqlite://",
+        creator=lambda: sqlite3.connect(place, uri=True, timeout=60),
+        poolclass=NullPool,
     )
 
 
@@ -273,25 +275,26 @@ def _lesson(
     course: CourseDirectory, assignment: api.Assignment, students: dict[str, Student]
 ) -> Lesson:
     notebooks = sorted(assignment.notebooks, key=lambda one: one.name)
-    only = len(notebooks) == 1
+    names = tuple(one.name for one in notebooks)
+    # Names of cells are unique in a notebook only.
+    prefixes = {name: "" if len(names) == 1 else f"{name}/" for name in names}
     exercises: list[Exercise] = []
     for notebook in notebooks:
-        possible = {
-            cell.name: cell.max_score for cell in (*notebook.grade_cells, *notebook.task_cells)
-        }
+        cells = (*notebook.grade_cells, *notebook.task_cells)
+        possible = {cell.name: cell.max_score for cell in cells}
         layout = _layout(course, assignment.name, notebook.name)
-        exercises += _exercises(layout, possible, "" if only else f"{notebook.name}/")
+        exercises += _exercises(layout, possible, prefixes[notebook.name])
     submissions, ungraded = [], []
     for one in sorted(assignment.submissions, key=lambda one: one.student_id):
         student = students[one.student_id]
+        if not all(map(_is_graded, one.notebooks)):
+            ungraded.append(student)
+            continue
         grades = {
-            ("" if only else f"{notebook.name}/") + grade.name: grade
+            prefixes[notebook.name] + grade.name: grade
             for notebook in one.notebooks
             for grade in notebook.grades
         }
-        if not grades:
-            ungraded.append(student)
-            continue
         submissions.append(
             Submission(
                 student,
@@ -301,8 +304,17 @@ def _lesson(
                 waiting=tuple(name for name, grade in grades.items() if grade.needs_manual_grade),
             )
         )
-    names = tuple(notebook.name for notebook in notebooks)
     return Lesson(assignment.name, names, tuple(exercises), tuple(submissions), tuple(ungraded))
+
+
+def _is_graded(notebook: api.SubmittedNotebook) -> bool:
+    """Tell whether all checks were made. nbgrader enters a submission before it grades it."""
+    of_it = notebook.notebook
+    by_hand = {cell.name for cell in (*of_it.solution_cells, *of_it.task_cells)}
+    return all(
+        grade.name in by_hand or grade.auto_score is not None or grade.manual_score is not None
+        for grade in notebook.grades
+    )
 
 
 # ---- which cells belong together ---------------------------------------------------------------
@@ -328,7 +340,7 @@ def _layout_of(notebook: nbformat.NotebookNode) -> _Layout:
     for cell in notebook.cells:
         told = cell.metadata.get("nbgrader", {})
         name = told.get("grade_id", "")
-        if cell.cell_type == "markdown" and (match := re.search(r"^#+ (.+)$", cell.source, re.M)):
+        if cell.cell_type == "markdown" and (match := re.search(r"^##+ (.+)$", cell.source, re.M)):
             heading, answer = _title(match[1]), ""
         if told.get("solution"):
             answer = name
@@ -340,7 +352,8 @@ def _layout_of(notebook: nbformat.NotebookNode) -> _Layout:
 def _title(heading: str) -> str:
     """Return a heading without its number and its points."""
     heading = re.sub(r"^Exercise \d+[^:]*: ", "", heading.strip())
-    return re.sub(r" \([\d.]+ points?\)$", "", heading)
+    heading = re.sub(r" \([\d.]+ points?\)$", "", heading)
+    return heading[:1].upper() + heading[1:]
 
 
 def _exercises(layout: _Layout, possible: dict[str, float], prefix: str) -> Iterator[Exercise]:

@@ -10,9 +10,12 @@ from dataclasses import dataclass
 __all__ = ["Group", "grouped", "pattern"]
 
 # What stands for a student's own: quoted text, what is in brackets, numbers, names of functions.
-_STRINGS = re.compile(r"(?<!\w)'[^'\n]*'(?!\w)|\"[^\"\n]*\"|`[^`\n]*`|‘[^’\n]*’|“[^”\n]*”")
+_STRINGS = re.compile(r"(?<!\w)'[^'\n]*'(?!\w)|\"[^\"\n]*\"|`[^`\n]*`")
 _INSIDE = re.compile(r"\([^()\[\]{}]*\)|\[[^()\[\]{}]*\]|\{[^()\[\]{}]*\}")
-_NUMBER = re.compile(r"[-+]?(?:\d[\d,_]*)?\.?\d+(?:[eE][-+]?\d+)?[jL]?|[-+]?\b(?:inf|nan)\b")
+_NUMBER = re.compile(
+    r"[-+]?\d{1,3}(?:[ ,_]\d{3})+\b"  # 18 050
+    r"|[-+]?(?:\d+\.?|\.)\d*(?:[eE][-+]?\d+)?[jL]?(?<!\.)|[-+]?\b(?:inf|nan)\b"
+)
 _FUNCTION = re.compile(r"\b(the function|of type|object at) \w+")
 
 

@@ -95,6 +95,8 @@ def _add(made: Trace, notebook: nbformat.NotebookNode, prefix: str) -> None:
             if output.output_type != "error":
                 continue
             kind, words = output.get("ename", ""), _words(output)
+            if kind == "NotGraded":  # as the refusals tell already
+                continue
             if is_grade(cell):
                 made.messages.setdefault(prefix + name, words)
             elif kind == "CellTimeoutError" or (kind == "KernelEnded" and not _is_echo(words)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime
 from html import escape
 from pathlib import Path
@@ -38,7 +38,7 @@ def page(survey: Survey, made: datetime) -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; "
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
         "style-src 'unsafe-inline'\">\n"
         f"<title>Report on a class</title>\n<style>\n{_CSS.read_text(encoding='utf-8')}</style>\n"
         f"</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
@@ -55,20 +55,18 @@ def _head(survey: Survey, made: datetime) -> Iterator[str]:
             f'<a href="#{_anchor(one)}">{escape(one.lesson.name)}</a>',
             str(len(one.lesson.submissions)),
             str(len(one.missing)),
-            _of(one.scores, "median"),
-            _of(one.scores, "mean"),
-            number(one.lesson.possible),
+            _median(one),
             str(len(one.waiting)),
             str(len(list(_odd(one)))),
         )
         for one in survey.lessons
     )
-    names = ("Lesson", "Graded", "Missing", "Median", "Mean", "of", "Waiting", "To look at")
-    yield _table(names, rows, numbers=range(1, 8))
+    names = ("Lesson", "Graded", "Missing", "Median", "Waiting", "To look at")
+    yield _table(names, rows, numbers=range(1, 6))
 
 
-def _of(summary: Summary | None, name: str) -> str:
-    return number(getattr(summary, name)) if summary else ""
+def _median(one: LessonSurvey) -> str:
+    return f"{number(one.scores.median)} of {number(one.lesson.possible)}" if one.scores else ""
 
 
 # ---- one lesson ----------------------------------------------------------------------------------
@@ -105,11 +103,11 @@ def _facts(one: LessonSurvey) -> str:
     facts = {"Graded": str(len(one.lesson.submissions)), "Nothing handed in": str(len(one.missing))}
     if one.scores:
         low, high = number(one.scores.lower_quartile), number(one.scores.upper_quartile)
-        facts["Median"] = f"{number(one.scores.median)} of {number(one.lesson.possible)}"
+        facts["Median"] = _median(one)
         facts["Quartiles"] = f"{low} and {high}"
         facts["Mean"] = number(one.scores.mean)
-    facts["Time, median and longest"] = _measured(one.seconds, "s")
-    facts["Memory, median and most"] = _measured(one.memory, "MiB")
+    facts["Time"] = _measured(one.seconds, "s")
+    facts["Memory"] = _measured(one.memory, "MiB")
     if one.waiting:
         facts["Waiting for a person"] = str(len(one.waiting))
     listed = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts.items())
@@ -120,7 +118,7 @@ def _measured(values: Summary | None, unit: str) -> str:
     if values is None:
         return "not measured"
     digits = 1 if values.median < 10 else 0
-    return f"{number(values.median, digits)} and {number(values.highest, digits)} {unit}"
+    return f"{number(values.median, digits)} {unit}, at most {number(values.highest, digits)}"
 
 
 def _exercises(one: LessonSurvey) -> str:
@@ -135,11 +133,11 @@ def _exercises(one: LessonSurvey) -> str:
             told = f'<span class="weak">{told}</span>' if tells < _LITTLE else told
         title = f"<strong>{escape(each.exercise.title)}</strong>"
         if each.exercise.title != each.exercise.name:
-            title += f' <span class="quiet">{escape(each.exercise.name)}</span>'
+            title += f' <span class="quiet wide">{escape(each.exercise.name)}</span>'
         points = number(each.exercise.possible)
         rows.append((title, points, earned, f"{each.full}", f"{each.none}", told))
-    names = ("Exercise", "Points", "Earned", "All", "None", "Discrimination")
-    return _table(names, rows, numbers=range(1, 6))
+    names = ("Exercise", "Points", "Earned", "All", "None", "Discrimi&shy;nation")
+    return _table(names, rows, numbers=range(1, 6), wide=(3, 4))
 
 
 def _messages(exercises: Iterable[ExerciseSurvey]) -> Iterator[str]:
@@ -203,21 +201,28 @@ def _legend() -> str:
         "few more, it is rough.</p>"
         "<p><strong>What failing checks said</strong>: messages that differ only in numbers, names "
         "and values are counted together, by students; one of them is shown.</p>"
-        "<p><strong>Time and memory</strong>: of running a submission's cells and checks, and of "
-        "the student's kernel at its largest.</p></section>"
+        "<p><strong>Time and memory</strong>: the median, and the most, of running a submission's "
+        "cells and checks, and of the student's kernel at its largest.</p></section>"
     )
 
 
-def _table(names: Iterable[str], rows: Iterable[Iterable[str]], *, numbers: Iterable[int]) -> str:
-    right = {i: ' class="n"' for i in numbers}
-    head = "".join(
-        f'<th scope="col"{right.get(i, "")}>{name}</th>' for i, name in enumerate(names)
-    )
+def _table(
+    names: Iterable[str],
+    rows: Iterable[Iterable[str]],
+    *,
+    numbers: Collection[int],
+    wide: Collection[int] = (),
+) -> str:
+    """Return a table of markup; columns are numbers, and left out on phones, by their place."""
+
+    def kind(column: int) -> str:
+        kinds = ["n"] * (column in numbers) + ["wide"] * (column in wide)
+        return f' class="{" ".join(kinds)}"' if kinds else ""
+
+    head = "".join(f'<th scope="col"{kind(i)}>{name}</th>' for i, name in enumerate(names))
     lines = []
     for first, *rest in rows:
-        cells = "".join(
-            f"<td{right.get(i, '')}>{value}</td>" for i, value in enumerate(rest, start=1)
-        )
+        cells = "".join(f"<td{kind(i)}>{value}</td>" for i, value in enumerate(rest, start=1))
         lines.append(f'<tr><th scope="row">{first}</th>{cells}</tr>')
     body = "\n".join(lines)
     return (

@@ -57,6 +57,7 @@ def grades(survey: Survey) -> Iterator[Row]:
                 yield (*start, status, "", "", "", "", possible, "", "", "", "", "")
                 continue
             trace = one.trace(submission)
+            told = (trace.repairs, trace.refusals, trace.flags)
             yield (
                 *start,
                 "waiting for a person" if submission.waiting else "graded",
@@ -67,7 +68,7 @@ def grades(survey: Survey) -> Iterator[Row]:
                 number(one.lesson.possible),
                 number(trace.seconds),
                 number(trace.memory, 0),
-                *(harmless(" ".join(told)) for told in (trace.repairs, trace.refusals, trace.flags)),
+                *(harmless(" ".join(lines)) for lines in told),
             )
 
 
