@@ -37,7 +37,7 @@ def canvas(survey: Survey, *, missing_as_zero: bool = False) -> Iterator[Row]:
         yield (
             *map(harmless, (student.name, number_of_user, sis, student.id)),
             "",
-            *(_score(one, student, "0" if missing_as_zero else "") for one in lessons),
+            *(_score(one, student, "", missing_as_zero) for one in lessons),
         )
 
 
@@ -63,18 +63,18 @@ def moodle(survey: Survey, *, missing_as_zero: bool = False) -> Iterator[Row]:
         who = (student.id, student.email, student.lms_user_id)
         yield (
             *map(harmless, (*who, student.first_name, student.last_name)),
-            *(_score(one, student, "0" if missing_as_zero else "-") for one in lessons),
+            *(_score(one, student, "-", missing_as_zero) for one in lessons),
         )
 
 
-def _score(lesson: Lesson, student: Student, missing: str) -> str:
-    """Return the points that count. Whose grading was cut short has not handed in nothing."""
+def _score(lesson: Lesson, student: Student, none: str, missing_as_zero: bool) -> str:
+    """Return the points that count, or what stands for no grade."""
     submission = lesson.of(student)
     if submission is not None:
         return number(submission.score)
-    if any(one.id == student.id for one in lesson.ungraded):
-        return "-" if missing == "-" else ""
-    return missing
+    # Whose grading was cut short has handed in something.
+    ungraded = any(one.id == student.id for one in lesson.ungraded)
+    return "0" if missing_as_zero and not ungraded else none
 
 
 def _is_number(words: str) -> bool:
