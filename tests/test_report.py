@@ -752,6 +752,14 @@ def test_what_is_no_gradebook_is_told(tmp_path, monkeypatch):
     assert "cannot be read: file is not a database" in said
 
 
+def test_a_missing_driver_is_told_without_the_password(course):
+    with (course.root / "nbgrader_config.py").open("a") as config:
+        config.write('\nc.CourseDirectory.db_url = "postgresql+asyncpg://me:secret@host/grades"\n')
+    with pytest.raises(CourseError, match="needs a driver for its database") as caught:
+        course.survey()
+    assert "secret" not in str(caught.value)
+
+
 def test_unknown_lessons_and_those_not_graded(course, monkeypatch):
     assert run(monkeypatch, course.root, "smal") == (
         1,

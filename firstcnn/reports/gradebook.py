@@ -185,16 +185,19 @@ def course_directory(root: Path) -> CourseDirectory:
 
 @contextlib.contextmanager
 def _session(db_url: str) -> Iterator[Session]:
-    url = make_url(db_url)
+    shown = make_url(db_url).render_as_string()  # without the password
     try:
-        engine = _read_only(url)
-        with Session(engine) as session:
+        with Session(_read_only(make_url(db_url))) as session:
             yield session
+    except ImportError as error:
+        raise CourseError(
+            f"The gradebook {shown} needs a driver for its database: {error}. Install it with pip."
+        ) from error
     except SQLAlchemyError as error:
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
         raise CourseError(
-            f"The gradebook {url.render_as_string()} cannot be read: {reason}. If another version "
-            "of nbgrader has made it, run `nbgrader db upgrade`."
+            f"The gradebook {shown} cannot be read: {reason}. If another version of nbgrader has "
+            "made it, run `nbgrader db upgrade`."
         ) from error
 
 
