@@ -62,7 +62,7 @@ def _head(survey: Survey, made: datetime) -> Iterator[str]:
         for one in survey.lessons
     )
     names = ("Lesson", "Graded", "Missing", "Median", "Waiting", "To look at")
-    yield _table(names, rows, numbers=range(1, 6))
+    yield _table(names, rows, numbers=range(1, 6), wide=[4])
 
 
 def _median(one: LessonSurvey) -> str:
@@ -196,7 +196,8 @@ def _legend() -> str:
         "and none.</p>"
         "<p><strong>Discrimination</strong>: the correlation of an exercise's points with those of "
         "all other exercises of the lesson. Near 0, or below, those who do well elsewhere do no "
-        "better here: look whether the text misleads, or a check refuses what is right. It is not "
+        "better here: look whether the text misleads, or a check refuses what is right. What is "
+        f"below {_LITTLE} is in bold. It is not "
         f"defined for fewer than {FEWEST} submissions, or where all have the same points; with "
         "few more, it is rough.</p>"
         "<p><strong>What failing checks said</strong>: messages that differ only in numbers, names "
