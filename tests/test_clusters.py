@@ -1,10 +1,12 @@
 """What docs/clusters.md tells to do with other machines, as far as it can be done on one."""
 
 import asyncio
+import contextlib
 import os
 import re
 import shlex
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -258,6 +260,53 @@ def test_job_script_for_slurm(tls, tmp_path):
     assert (told["n_workers"], told["nthreads"]) == ("4", 1)
     assert told["tls_cert"] == str(tls / "certificate.pem")
     assert told["dashboard"] is False
+
+
+SUBMIT = """#!/bin/sh
+for script; do :; done
+setsid bash "$script" > "$0.log" 2>&1 &
+echo $! >> "$0.jobs"
+echo "Submitted batch job $!"
+"""
+CANCEL = """#!/bin/sh
+for job; do kill -- "-$job"; done
+"""
+JOB = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import on_slurm
+from distributed import Client
+with on_slurm.cluster() as nodes:
+    nodes.scale(jobs=1)
+    with Client(nodes.scheduler_address) as client:
+        client.wait_for_workers(4, timeout=90)
+        print(sorted((name[:6], one["nthreads"])
+                     for name, one in client.scheduler_info()["workers"].items()))
+"""
+
+
+def test_jobs_for_slurm_start_workers(tls, tmp_path):
+    """With programs in the place of SLURM's that start a job on this machine."""
+    pytest.importorskip("dask_jobqueue")
+    for name, script in (("sbatch", SUBMIT), ("scancel", CANCEL)):
+        (tmp_path / name).write_text(script)
+        (tmp_path / name).chmod(0o755)
+    environment = with_tls(tls)
+    environment["PATH"] = os.pathsep.join([str(tmp_path), environment["PATH"]])
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", JOB, str(DEPLOY)],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+        assert done.stdout.splitlines() == [str([("tls://", 1)] * 4)], done.stderr
+    finally:
+        for job in (tmp_path / "sbatch.jobs").read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(int(job), signal.SIGKILL)
 
 
 # ---- Kubernetes --------------------------------------------------------------------------------
