@@ -328,6 +328,13 @@ def test_messages_of_an_exercise(course):
     assert second.messages == []
 
 
+def test_a_long_message_is_cut(course):
+    course.submit("a", points(0, 0, 2))
+    course.autograded("a", {"sum-few-check": "x" * 501, "sum-many-check": "y" * 500})
+    told = course.survey().lessons[0].traces["a"].messages
+    assert told == {"sum-few-check": "x" * 497 + "...", "sum-many-check": "y" * 500}
+
+
 def test_time_and_memory(course):
     told = [{"seconds": 3.5, "memory": 400}, {"seconds": 4.5, "memory": 500}, {}]
     for name, one in zip("abc", told, strict=True):
@@ -787,6 +794,8 @@ def test_lessons_of_another_course_in_the_same_gradebook_are_not_ours(ten):
     with Gradebook(ten.url, "another") as book:
         ten.add_lesson(book, "theirs", {"check": 4})
         book.add_submission("theirs", "s0")
+        book.find_grade("check", "theirs", "theirs", "s0").auto_score = 4
+        book.db.commit()
     assert [one.lesson.name for one in ten.survey().lessons] == ["small"]
 
 
