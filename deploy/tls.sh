@@ -5,7 +5,6 @@ export FIRSTCNN_TLS="${FIRSTCNN_TLS:-$HOME/.first-cnn-tls}"
 [ -r "$FIRSTCNN_TLS/key.pem" ] || echo "There is no certificate in $FIRSTCNN_TLS that can be read." >&2
 
 export DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION=true
-export DASK_DISTRIBUTED__COMM__DEFAULT_SCHEME=tls
 export DASK_DISTRIBUTED__COMM__TLS__CA_FILE="$FIRSTCNN_TLS/certificate.pem"
 for role in SCHEDULER WORKER CLIENT; do
     export "DASK_DISTRIBUTED__COMM__TLS__${role}__CERT=$FIRSTCNN_TLS/certificate.pem"

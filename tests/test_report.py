@@ -620,7 +620,7 @@ def known(course):
     course.student("ada", first_name="Ada", last_name="Okafor", lms_user_id="1001")
     course.student("bela", last_name="Nagy", email="b@example.org", lms_user_id="12ab")
     course.student("chidi")
-    course.submit("ada", points(1, 2, 0.5))
+    course.submit("ada", points(1, 2, 0.5), penalty=0.25)
     course.submit("bela", points(0, 0, 0))
     course.submit("ada", {"check": 4}, lesson="a lesson")
     return course.survey()
@@ -630,7 +630,7 @@ def test_canvas(known):
     assert tables.text(platforms.canvas(known)) == (
         "Student,ID,SIS User ID,SIS Login ID,Section,a lesson,small\n"
         "    Points Possible,,,,,4,5\n"
-        '"Okafor, Ada",1001,,ada,,4,3.5\n'
+        '"Okafor, Ada",1001,,ada,,4,3.25\n'
         "Nagy,,12ab,bela,,,0\n"
         "chidi,,,chidi,,,\n"
     )
@@ -639,7 +639,7 @@ def test_canvas(known):
 def test_moodle(known):
     assert tables.text(platforms.moodle(known)) == (
         "Username,Email address,ID number,First name,Last name,a lesson,small\n"
-        "ada,,1001,Ada,Okafor,4,3.5\n"
+        "ada,,1001,Ada,Okafor,4,3.25\n"
         "bela,b@example.org,12ab,,Nagy,-,0\n"
         "chidi,,,,,-,-\n"
     )
@@ -648,7 +648,7 @@ def test_moodle(known):
 @pytest.mark.parametrize("make", [platforms.canvas, platforms.moodle])
 def test_missing_is_0_when_asked_for(known, make):
     made = rows(make(known, missing_as_zero=True))
-    assert [row["small"] for row in made][-3:] == ["3.5", "0", "0"]
+    assert [row["small"] for row in made][-3:] == ["3.25", "0", "0"]
     assert [row["a lesson"] for row in made][-3:] == ["4", "0", "0"]
 
 
