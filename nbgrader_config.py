@@ -75,6 +75,8 @@ c.Autograde.autograde_preprocessors = [
 
 # Seconds for one cell. nbgrader's own 30 would be too few where a cell trains on a busy machine.
 c.Execute.timeout = 300
+# Seconds for a kernel to start, in place of 60, for the same reason.
+c.Execute.startup_timeout = 300
 c.GradeApart.timeout = 300
 c.Execute.record_timing = False
 
