@@ -1,6 +1,5 @@
 """What docs/clusters.md tells to do with other machines, as far as it can be done on one."""
 
-import asyncio
 import contextlib
 import os
 import re
@@ -10,7 +9,6 @@ import signal
 import stat
 import subprocess
 import sys
-import threading
 import zipfile
 from copy import deepcopy
 from pathlib import Path
@@ -155,41 +153,46 @@ def test_without_the_certificate_one_is_not(scheduler, tmp_path):
 # ---- SSH and SLURM -----------------------------------------------------------------------------
 
 
+SERVER = """
+import asyncio
+import asyncssh
+
+class Anyone(asyncssh.SSHServer):
+    def begin_auth(self, username):
+        return False
+
+async def run(process):
+    pipe = asyncio.subprocess.PIPE
+    started = await asyncio.create_subprocess_shell(
+        process.command, stdin=pipe, stdout=pipe, stderr=pipe)
+    try:
+        await process.redirect(started.stdin, started.stdout, started.stderr)
+        process.exit(await started.wait())
+    finally:
+        if started.returncode is None:
+            started.kill()
+
+async def main():
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    server = await asyncssh.listen("127.0.0.1", 0, server_factory=Anyone,
+                                   server_host_keys=[key], process_factory=run)
+    print(server.get_port(), flush=True)
+    await server.wait_closed()
+
+asyncio.run(main())
+"""
+
+
 @pytest.fixture
 def ssh_server():
     """Start an SSH server that runs commands, on a port of this machine; return the port."""
-    asyncssh = pytest.importorskip("asyncssh")
-
-    class Anyone(asyncssh.SSHServer):
-        def begin_auth(self, username):
-            return False
-
-    async def run(process):
-        pipe = asyncio.subprocess.PIPE
-        started = await asyncio.create_subprocess_shell(
-            process.command, stdin=pipe, stdout=pipe, stderr=pipe
-        )
-        try:
-            await process.redirect(started.stdin, started.stdout, started.stderr)
-            process.exit(await started.wait())
-        finally:
-            if started.returncode is None:
-                started.kill()
-
-    async def listen():
-        key = asyncssh.generate_private_key("ssh-ed25519")
-        return await asyncssh.listen(
-            "127.0.0.1", 0, server_factory=Anyone, server_host_keys=[key], process_factory=run
-        )
-
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    server = asyncio.run_coroutine_threadsafe(listen(), loop).result(60)
-    yield server.get_port()
-    loop.call_soon_threadsafe(server.close)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(60)
+    pytest.importorskip("asyncssh")
+    server = subprocess.Popen(
+        [sys.executable, "-c", SERVER], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    with server:
+        yield server.stdout.readline().strip()
+        server.terminate()
 
 
 START = """
@@ -208,7 +211,7 @@ with over_ssh.start(["127.0.0.1"], 2, port=int(sys.argv[2]), known_hosts=None) a
 
 def test_over_ssh(ssh_server, tls):
     done = subprocess.run(
-        [sys.executable, "-c", START, str(DEPLOY), str(ssh_server)],
+        [sys.executable, "-c", START, str(DEPLOY), ssh_server],
         env=with_tls(tls),
         capture_output=True,
         text=True,
