@@ -46,12 +46,12 @@ class Class:
     """A class that has handed in the same answers each time."""
 
     def __init__(self, folder, options, more=""):
-        self.root = folder
+        self.root, self.lessons = folder, options.lessons
         checkout = Course()
         shutil.copytree(checkout.root / "source", folder / "source")
         config = (checkout.root / "nbgrader_config.py").read_text()
         (folder / "nbgrader_config.py").write_text(config + more)
-        for lesson in LESSONS:
+        for lesson in self.lessons:
             self.run("-m", "nbgrader", "generate_assignment", lesson)
             released = nbformat.read(folder / "course" / lesson / f"{lesson}.ipynb", as_version=4)
             for number, answers in enumerate(mixtures(checkout, lesson, options.each)):
@@ -83,14 +83,14 @@ class Class:
     def firstcnn(self, *arguments):
         """Return the command line of ``firstcnn grade``."""
         command = "from firstcnn.cli import main; main()"
-        return ["-c", command, "grade", *LESSONS, "--json", *arguments]
+        return ["-c", command, "grade", *self.lessons, "--json", *arguments]
 
     def grades(self):
         """Return each grade in the gradebook."""
         with Gradebook(f"sqlite:///{self.root / 'gradebook.db'}", "first-cnn") as gradebook:
             return {
                 (lesson, submission.student.id, grade.name): grade.score
-                for lesson in LESSONS
+                for lesson in self.lessons
                 for submission in gradebook.assignment_submissions(lesson)
                 for one in submission.notebooks
                 for grade in one.grades
@@ -170,7 +170,7 @@ def own_seconds(path):
 def compare(folder, options, console):
     """Measure stock nbgrader, ``firstcnn grade`` and the floor."""
     stock, ours = Class(folder / "stock", options, STOCK), Class(folder / "ours", options)
-    many = options.each * len(LESSONS)
+    many = options.each * len(options.lessons)
     table = Table("", "s", "s each", "CPU s", "most MiB", "times stock", "times floor")
     os.environ["JUPYTER_PATH"] = kernel.jupyter_path()
     os.environ.update(TF_NUM_INTRAOP_THREADS="1", TF_NUM_INTEROP_THREADS="1")
@@ -178,7 +178,7 @@ def compare(folder, options, console):
     for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         del os.environ[name]
     floor /= CORES
-    measured = [timed(stock, "-m", "nbgrader", "autograde", lesson) for lesson in LESSONS]
+    measured = [timed(stock, "-m", "nbgrader", "autograde", lesson) for lesson in options.lessons]
     base = sum(one[0] for one in measured)
     cpu, most = sum(one[1] for one in measured), max(one[2] for one in measured)
 
@@ -207,7 +207,8 @@ def compare(folder, options, console):
 
 def apart(school, runs, console):
     """Measure what the sandbox and the judge cost: against one warm kernel for all cells."""
-    released = school.root / "course" / "04_model" / "04_model.ipynb"
+    lesson = school.lessons[0]
+    released = school.root / "course" / lesson / f"{lesson}.ipynb"
     spec = json.loads(Path(kernel.jupyter_path(), "kernels/python3/kernel.json").read_text())
     spec["metadata"]["kernel_provisioner"] = {"provisioner_name": "firstcnn-warm"}
     place = school.root / "warm" / "kernels" / "python3"
@@ -227,7 +228,7 @@ def apart(school, runs, console):
             seconds[name].append(time.perf_counter() - start)
     medians = {name: statistics.median(taken[1:]) for name, taken in seconds.items()}
     for name, median in medians.items():
-        console.print(f"{name}: {median:.2f} s for an untouched 04_model")
+        console.print(f"{name}: {median:.2f} s for an untouched {lesson}")
     cost = medians["sandbox and judge"] - medians["one warm kernel"]
     console.print(f"sandbox and judge cost {cost:.2f} s a submission, medians of {runs}")
 
@@ -235,7 +236,7 @@ def apart(school, runs, console):
 def kills(folder, options, console):
     """Kill workers and, once, the process that has them; then compare with a quiet run."""
     quiet, wild = Class(folder / "quiet", options), Class(folder / "wild", options)
-    many = options.each * len(LESSONS)
+    many = options.each * len(options.lessons)
     out = quiet.run(*quiet.firstcnn())
     console.print(f"undisturbed: {many} graded in {json.loads(out)['seconds']:.0f} s")
     journal = wild.root / "grading" / "journal"
@@ -290,6 +291,7 @@ def workers_of(process):
 def main():
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--lessons", nargs="+", default=LESSONS, help="to be graded")
     parser.add_argument("--each", type=int, default=8, help="submissions of each lesson")
     parser.add_argument("--workers", type=int, nargs="+", default=[CORES + 1], help="to compare")
     parser.add_argument("--whole", action="store_true", help="with cells that no answer needs")
