@@ -267,7 +267,8 @@ def test_job_script_for_slurm(tls, tmp_path):
 
 SUBMIT = """#!/bin/sh
 for script; do :; done
-setsid bash "$script" > "$0.log" 2>&1 &
+cp "$script" "$0.script"  # it is gone when this has returned
+setsid bash "$0.script" > "$0.log" 2>&1 &
 echo $! >> "$0.jobs"
 echo "Submitted batch job $!"
 """
