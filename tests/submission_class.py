@@ -155,14 +155,15 @@ class Family:
     ----------
     name : str
         The file's.
-    options : list of str
-        What `nbgrader autograde` is told besides.
+    options, environment : list of str
+        What `nbgrader autograde` is told besides, and finds in its environment.
     recipes : list of Recipe
         The submissions.
     """
 
     name: str
     options: list[str] = field(default_factory=list)
+    environment: list[str] = field(default_factory=list)
     recipes: list[Recipe] = field(default_factory=list)
 
 
@@ -179,16 +180,18 @@ def load(name: str) -> Family:
         one = family.recipes[-1] if family.recipes else None
         if line.startswith("## "):
             family.recipes.append(Recipe(line[3:].strip()))
-        elif match := re.fullmatch(r"- options: (.+)", line):
-            family.options += match[1].split()
+        elif match := re.fullmatch(r"- (options|environment): (.+)", line):
+            getattr(family, match[1]).extend(match[2].split())
         elif one and (match := re.fullmatch(r"- points: (.+)", line)):
             pairs = (part.rsplit(maxsplit=1) for part in match[1].split(","))
-            one.points |= {check.strip(): float(points) for check, points in pairs}
+            for check, points in pairs:
+                names = POINTS if check == "all" else [f"{check.strip()}-check"]
+                one.points |= dict.fromkeys(names, float(points))
         elif one and (match := re.fullmatch(r"- (says|hides): (.+)", line)):
             getattr(one, match[1]).append(match[2])
         elif one and (match := re.fullmatch(r"```python (\w+)", line)):
             code = []
-            for _, line in lines:  # noqa: PLW2901 - it goes on where the block ends
+            for _, line in lines:
                 if line == "```":
                     break
                 code.append(line)
@@ -264,6 +267,17 @@ class Decoys:
         shutil.rmtree(self._sockets)
 
 
+def hand_out(folder: Path) -> Path:
+    """Make a course of one lesson, ready to be answered; return its root."""
+    course = NbgraderCourse(folder, [])
+    source = course.root / "source" / LESSON
+    source.mkdir(parents=True)
+    (source / f"{LESSON}.ipynb").write_text(canonical(lesson()))
+    (source / "pixels.txt").write_text("0 51 255\n")
+    course.nbgrader("generate_assignment", LESSON)
+    return course.root
+
+
 class GradedClass:
     """A family of submissions, handed in and graded.
 
@@ -271,8 +285,10 @@ class GradedClass:
     ----------
     folder : Path
         An empty folder for all of it.
-    family : Family
-        The submissions. After each sixth one comes an honest student, and a first and a last.
+    families : list of Family
+        The submissions. After each tenth one comes an honest student, and a first and a last.
+    handed_out : Path
+        The course, see `hand_out`.
 
     Attributes
     ----------
@@ -288,19 +304,15 @@ class GradedClass:
         Who came to the places where nobody should come.
     """
 
-    def __init__(self, folder: Path, family: Family) -> None:
-        self.family = family
+    def __init__(self, folder: Path, families: list[Family], handed_out: Path) -> None:
         self.course = NbgraderCourse(folder, [])
-        source = self.course.root / "source" / LESSON
-        source.mkdir(parents=True)
-        (source / f"{LESSON}.ipynb").write_text(canonical(lesson()))
-        (source / "pixels.txt").write_text("0 51 255\n")
-        self.course.nbgrader("generate_assignment", LESSON)
+        shutil.copytree(handed_out, self.course.root, dirs_exist_ok=True)
         decoys = Decoys(folder)
         self.honest = []
-        for number, recipe in enumerate(family.recipes):
+        recipes = [recipe for family in families for recipe in family.recipes]
+        for number, recipe in enumerate(recipes):
             self._submit(recipe, decoys.places)
-            if number % 6 == 0 or number == len(family.recipes) - 1:
+            if number % 10 == 0 or number == len(recipes) - 1:
                 self.honest.append(f"{recipe.student}-then-honest")
                 self._submit(Recipe(self.honest[-1]), {})
         # Someone else's work, with a secret in it, which comes first.
@@ -319,7 +331,11 @@ class GradedClass:
                 "FIRSTCNN_CACHE": str(data._cache_folder()),
                 "FIRSTCNN_DECOY": SECRETS["environment"],
             }
-            self.said = grade(self.course, family.options, environment)
+            options = []
+            for family in families:
+                options += family.options
+                environment |= dict(one.split("=", 1) for one in family.environment)
+            self.said = grade(self.course, options, environment)
             self.left = os.listdir(temporary)
         self.said += self.course.nbgrader("generate_feedback", LESSON, "--force")
         self.after = fingerprints(watched)
@@ -332,6 +348,7 @@ class GradedClass:
         folder.mkdir(parents=True)
         file = folder / f"{LESSON}.ipynb"
         released = self.course.root / "course" / LESSON / f"{LESSON}.ipynb"
+        shutil.copy(released.with_name("pixels.txt"), folder)
         made = nbformat.read(released, as_version=4)
         by_name = {one.id: one for one in made.cells}
         for name, right in ANSWERS.items():
@@ -339,7 +356,7 @@ class GradedClass:
         steps: dict[str, list[str]] = {}
         for word, text in recipe.code:
             for place, where in places.items():
-                text = text.replace(f"{{{{{place}}}}}", where)  # noqa: PLW2901
+                text = text.replace(f"{{{{{place}}}}}", where)
             if word in ANSWERS:
                 by_name[f"{word}-answer"].source = text
             elif word in ("first", "last"):
@@ -347,7 +364,7 @@ class GradedClass:
                 made.cells.insert(0 if word == "first" else len(made.cells), one)
             else:
                 steps.setdefault(word, []).append(text)
-        notebook = json.loads(nbformat.writes(made))
+        notebook = json.loads(json.dumps(made))
         tools = {"notebook": notebook, "folder": folder, "file": file}
         tools["cell"] = lambda name: next(one for one in notebook["cells"] if one["id"] == name)
         for text in steps.get("edit", ()):
