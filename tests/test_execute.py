@@ -208,6 +208,7 @@ def test_what_is_shown_can_do_no_harm(graded):
 
 ENDS = [
     ("import os\nos._exit(3)", {}, "The kernel ended here by itself."),
+    ("exit()", {}, "The kernel was stopped here: the notebook called exit()."),
     ("import time\ntime.sleep(60)", {"seconds": 6}, "stopped here: the notebook took longer than"),
     (
         "while True:\n    print('x' * 10_000)",
@@ -223,7 +224,9 @@ ENDS = [
 ]
 
 
-@pytest.mark.parametrize(("source", "limits", "said"), ENDS, ids=["exit", "time", "output", "mem"])
+@pytest.mark.parametrize(
+    ("source", "limits", "said"), ENDS, ids=["_exit", "exit", "time", "output", "mem"]
+)
 def test_the_end_of_a_kernel_is_told_where_it_happened(graded, source, limits, said):
     made = graded(
         "x = 3", NUMBER, source, NUMBER, "x = 3", FUNCTION, "print(1)", limits=limits, timeout=30
@@ -231,7 +234,7 @@ def test_the_end_of_a_kernel_is_told_where_it_happened(graded, source, limits, s
     assert points(made) == [2, 0, 0]
     assert said in words(made[2])
     assert words(made[4]) == words(made[6]) == "Not run: the kernel had ended before."
-    reason = said.removeprefix("stopped here: the ") if limits else "the kernel has ended."
+    reason = said.partition("stopped here: the ")[2] or "the kernel has ended."
     for one in (made[3], made[5]):
         assert words(one).startswith("Not right yet: ")
         assert "cannot be read: the kernel has ended" in words(one)
