@@ -378,6 +378,12 @@ class GradedClass:
         found = self.course.points(student, LESSON)
         return {name: got for name, (got, _) in found.items() if name in POINTS}
 
+    def strangers(self) -> list[str]:
+        """Return files beside the graded notebooks that were not released."""
+        known = {f"{LESSON}.ipynb", "pixels.txt", "timestamp.txt", "submission_secret.txt"}
+        found = (self.course.root / "autograded").rglob("*")
+        return [str(path) for path in found if path.name not in known and not path.is_dir()]
+
     def page(self, student: str) -> str:
         """Return a student's feedback."""
         return (self.course.root / "feedback" / student / LESSON / f"{LESSON}.html").read_text()

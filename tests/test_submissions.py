@@ -4,7 +4,7 @@ import re
 from html import unescape
 
 import pytest
-from submission_class import HIDDEN, LESSON, POINTS, SECRETS, GradedClass, families, hand_out, load
+from submission_class import HIDDEN, POINTS, SECRETS, GradedClass, families, hand_out, load
 
 from firstcnn.grading import nursery
 from firstcnn.grading.sandbox import Sandbox, SandboxUnavailable
@@ -66,6 +66,7 @@ class Submissions:
 
     def test_nothing_is_altered(self, graded):
         assert graded.after == graded.before
+        assert graded.strangers() == []
         assert graded.visitors == []
 
     def test_nothing_survives(self, graded):
@@ -90,8 +91,8 @@ class Submissions:
 
 
 def words(page):
-    """Return the text of a page."""
-    body = page.partition("<body>")[2]
+    """Return the text of a page, without that of code."""
+    body = re.sub(r'<div class="input_area">.*?</pre>', "", page.partition("<body>")[2], flags=re.S)
     return " ".join(unescape(re.sub(r"<[^>]*>", "", body)).replace("\u2060", "").split())
 
 
@@ -105,6 +106,18 @@ class TestDamage(Submissions):
     """Notebooks and files that are not as they should be."""
 
     families = ("notebooks", "damage")
+
+
+class TestReaching(Submissions):
+    """What is not the student's: secrets, files, other machines, other processes, the next one."""
+
+    families = ("secrets", "writing", "network", "survival")
+
+
+class TestExhausting(Submissions):
+    """More of everything than there is."""
+
+    families = ("exhaustion",)
 
 
 def test_every_family_is_graded():
