@@ -242,6 +242,12 @@ def test_the_end_of_a_kernel_is_told_where_it_happened(graded, source, limits, s
         assert len(one.outputs) == 1
 
 
+def test_a_message_that_is_too_large_is_told_where_it_was_sent(graded):
+    made = graded("x = 3", NUMBER, "print('x' * 30_000_000)")
+    assert points(made) == [2]
+    assert "the notebook put out more than" in words(made[2])
+
+
 def test_a_cell_that_takes_too_long_is_interrupted(graded):
     made = graded("x = 3\nimport time\ntime.sleep(60)", NUMBER, "x = 4", NUMBER, timeout=3)
     assert points(made) == [2, 0]

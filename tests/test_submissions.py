@@ -120,6 +120,12 @@ class TestExhausting(Submissions):
     families = ("exhaustion",)
 
 
+class TestHonest(Submissions):
+    """Right answers that a stricter grader would fail."""
+
+    families = ("honest",)
+
+
 def test_every_family_is_graded():
     tested = [name for one in Submissions.__subclasses__() for name in one.families]
     assert sorted(tested) == families()

@@ -145,7 +145,7 @@ class Cells:
                     reply = content
                     deadline = min(deadline, time.monotonic() + IDLE_PATIENCE)
             if not alive and not ready:
-                ran.ended = reply is None
+                ran.ended = True
                 break
             if time.monotonic() > deadline:
                 if reply is not None:
