@@ -339,6 +339,17 @@ def test_hidden_tests_are_not_where_the_student_is(graded):
     assert points(made) == [2]
 
 
+def test_modules_beside_the_notebook_can_be_imported(graded, tmp_path):
+    (tmp_path / "beside.py").write_text("x = 2")
+    made = graded(
+        "%%writefile written.py\ny = 1",
+        "import beside, written, sys\nx = beside.x + written.y\nprint(sys.path.index(''))",
+        NUMBER,
+    )
+    assert points(made) == [2]
+    assert words(made[1]) != "0"  # behind Python's own
+
+
 def test_environment_and_files_reach_the_kernel(graded, tmp_path):
     (tmp_path / "beside.txt").write_text("3")
     made = graded("import os\nx = int(open('beside.txt').read() + os.environ['NONE'])", NUMBER,
