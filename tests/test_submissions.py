@@ -85,7 +85,8 @@ class Submissions:
         assert [name for name, secret in SECRETS.items() if secret in graded.said] == []
         # The formulas of lessons need a script, which is nbgrader's own.
         assert re.findall(r"<script[^>]*src=\"(?!https://cdnjs)[^\"]*", page) == []
-        assert "evil.example" not in re.sub(r">[^<]*<", "><", page)
+        # A link may be there: whoever follows it has chosen to. Nothing is fetched by itself.
+        assert re.findall(r"<(?!a )[^<>]*evil\.example", page) == []
         assert re.findall(r"<[^<>]*\son\w+\s*=", page) == []
         assert re.findall(r"<(?:iframe|object|embed|form|base|meta http|link)\b", page) == []
 
@@ -126,7 +127,13 @@ class TestHonest(Submissions):
     families = ("honest",)
 
 
+class TestAnswering(Submissions):
+    """Functions, networks and pages that are not what they seem."""
+
+    families = ("functions", "models", "feedback")
+
+
 def test_every_family_is_graded():
     tested = [name for one in Submissions.__subclasses__() for name in one.families]
     assert sorted(tested) == families()
-    assert sum(len(load(name).recipes) for name in families()) >= 1
+    assert sum(len(load(name).recipes) for name in families()) >= 200
