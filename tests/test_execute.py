@@ -14,9 +14,9 @@ from nbgrader.utils import determine_grade
 from nbgrader_course import NbgraderCourse
 from notebooks import cell, lesson, write_course
 
-from firstcnn.grading import cells, nursery, sandbox
+from firstcnn.grading import cells, execute, nursery, sandbox
 from firstcnn.grading.execute import ApartExporter, GradeApart
-from firstcnn.grading.sandbox import Sandbox, SandboxUnavailable
+from firstcnn.grading.sandbox import Sandbox, SandboxError, SandboxUnavailable
 
 NUMBER = "from firstcnn import check\ncheck.number('x', x, equals=3)"
 FUNCTION = "from firstcnn import check\ncheck.function('f', f, like={(1,): 2, (5,): 6})"
@@ -355,6 +355,20 @@ def test_environment_and_files_reach_the_kernel(graded, tmp_path):
     made = graded("import os\nx = int(open('beside.txt').read() + os.environ['NONE'])", NUMBER,
                   environment={"NONE": ""})  # fmt: skip
     assert points(made) == [2]
+
+
+def test_a_sandbox_that_cannot_be_made_costs_nobody_points(monkeypatch, caplog):
+    def none(*args, **more):
+        raise SandboxError("the sandbox cannot be furnished: No space left on device")
+
+    monkeypatch.setattr(execute, "sandboxed", none)
+    resources = {"nbgrader": {"student": "ada", "notebook": "small"}}
+    words = "ada, small was not graded: the sandbox cannot be furnished: No space left on device."
+    grader = GradeApart()
+    grader.log = logging.getLogger("grading")
+    with pytest.raises(NbGraderException, match=re.escape(words)):
+        grader.preprocess(notebook("x = 3", NUMBER), resources)
+    assert words in caplog.text
 
 
 # ---- without a sandbox ---------------------------------------------------------------------------

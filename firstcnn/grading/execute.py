@@ -33,6 +33,7 @@ from firstcnn.grading.provisioner import mnist_folder
 from firstcnn.grading.sandbox import (
     Limits,
     Sandbox,
+    SandboxError,
     SandboxUnavailable,
     is_trusted,
     start_judge,
@@ -100,8 +101,8 @@ class GradeApart(NbGraderPreprocessor):
         ------
         SandboxUnavailable
             If there can be no sandbox on this system.
-        SandboxError
-            If this one could not be made.
+        nbgrader.converters.base.NbGraderException
+            If this one could not be made. nbgrader goes on with the next submission.
         """
         cells = [cell for cell in nb.cells if cell.cell_type == "code"]
         refusals = nb.metadata.get("firstcnn", {}).get("refusals", {})
@@ -111,6 +112,23 @@ class GradeApart(NbGraderPreprocessor):
             return nb, resources
         path = resources.get("metadata", {}).get("path")
         folder = Path(path) if path else None
+        try:
+            shown = self._run(cells, refusals, folder)
+        except SandboxError as error:  # not the student's fault, who must not lose points by it
+            whose = resources.get("nbgrader", {})
+            name = ", ".join(filter(None, map(whose.get, ("student", "notebook"))))
+            words = f"{name or 'A notebook'} was not graded: {error}. Grade it again."
+            self.log.error("%s", words)
+            raise NbGraderException(words) from None
+        for cell, ran in shown:  # not before: a cell may update what another has shown
+            cell.outputs = sanitise_outputs(ran.outputs)
+            cell.execution_count = ran.count
+        return nb, resources
+
+    def _run(
+        self, cells: list[NotebookNode], refusals: dict[str, str], folder: Path | None
+    ) -> list[tuple[NotebookNode, Ran]]:
+        """Run code cells; fill in what checks show, and return what the student's cells did."""
         with self._kernel(folder) as kernel, self._judge(sum(map(_is_check, cells))) as judge:
             notebook = _Notebook(kernel, judge, timeout=self.timeout, log=self.log)
             shown = []
@@ -122,10 +140,7 @@ class GradeApart(NbGraderPreprocessor):
                 else:
                     cell.outputs = notebook.check(cell)
             notebook.close()
-        for cell, ran in shown:  # not before: a cell may update what another has shown
-            cell.outputs = sanitise_outputs(ran.outputs)
-            cell.execution_count = ran.count
-        return nb, resources
+        return shown
 
     def _kernel(self, folder: Path | None) -> contextlib.AbstractContextManager[Kernel]:
         if is_trusted():
