@@ -2,7 +2,7 @@
 
 import os
 
-from nbconvert.preprocessors import ClearMetadataPreprocessor
+from nbconvert.preprocessors import ClearMetadataPreprocessor, CSSHTMLHeaderPreprocessor
 from nbgrader.preprocessors import (
     AssignLatePenalties,
     CheckCellMetadata,
@@ -11,6 +11,7 @@ from nbgrader.preprocessors import (
     ClearOutput,
     ComputeChecksums,
     Execute,
+    GetGrades,
     IgnorePattern,
     IncludeHeaderFooter,
     LimitOutput,
@@ -21,7 +22,13 @@ from nbgrader.preprocessors import (
 
 from firstcnn import kernel
 from firstcnn.grading.execute import ApartExporter, GradeApart
-from firstcnn.preprocessors import ClearAnswers, RemoveMarkers, StableMetadata, StillFigures
+from firstcnn.preprocessors import (
+    ClearAnswers,
+    HideTests,
+    RemoveMarkers,
+    StableMetadata,
+    StillFigures,
+)
 
 c = get_config()  # noqa: F821 - traitlets defines it
 
@@ -72,9 +79,13 @@ c.Autograde.autograde_preprocessors = [
     AssignLatePenalties,
     CheckCellMetadata,
 ]
+# Students see of a check what they had been given. Formgrader shows an instructor all of it.
+c.GenerateFeedback.preprocessors = [GetGrades, HideTests, CSSHTMLHeaderPreprocessor]
 
 # Seconds for one cell. nbgrader's own 30 would be too few where a cell trains on a busy machine.
 c.Execute.timeout = 300
+# Seconds for a kernel to start, in place of 60, for the same reason.
+c.Execute.startup_timeout = 300
 c.GradeApart.timeout = 300
 c.Execute.record_timing = False
 

@@ -1,6 +1,6 @@
 """Are answers that train graded alike, whatever chance, threads, cores and order do?
 
-    python benchmarks/steadiness.py [--repeats 20] [--lessons 05_training ...]
+    python benchmarks/steadiness.py [--repeats 20] [--first 0] [--lessons 05_training ...]
 
 Each repeat grades, with nbgrader, every answer of the bank that trains a network, and changes
 what should not matter: the seed of the training, one or two threads, one core or all, which
@@ -67,7 +67,7 @@ def one_repeat(desk: trial.Desk, lesson: str, number: int) -> list[trial.Graded]
     environment = {"TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": threads}
     exercises = load(desk.course, lesson)
     release = desk.released(lesson)
-    if number == 0:
+    if lesson not in stand_ins:
         # What the lesson trains before its exercises is none of the answers' doing.
         stand_ins[lesson] = desk.stand_ins(lesson, exercises)
     dealt = {
@@ -91,6 +91,7 @@ def one_repeat(desk: trial.Desk, lesson: str, number: int) -> list[trial.Graded]
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--first", type=int, default=0, help="go on with this repeat")
     parser.add_argument("--lessons", nargs="*", default=LESSONS)
     arguments = parser.parse_args()
     course, console = Course(), Console(highlight=False, soft_wrap=True)
@@ -99,7 +100,8 @@ def main() -> int:
     seconds = []
     with tempfile.TemporaryDirectory() as folder:
         desk = trial.Desk(course, Path(folder))
-        for number in track(range(arguments.repeats), "repeats", console=console):
+        numbers = range(arguments.first, arguments.repeats)
+        for number in track(numbers, "repeats", console=console):
             # Half of the repeats have one core, which the processes started meanwhile inherit.
             os.sched_setaffinity(0, cores[:1] if number % 4 >= 2 else cores)
             start = time.perf_counter()
@@ -118,7 +120,7 @@ def main() -> int:
         console.print(f"    {wrong[0][0]}", markup=False)
     print(
         f"{len(runs) - len(unsteady)} of {len(runs)} answers that train graded alike in all of "
-        f"{arguments.repeats} repeats; {statistics.median(seconds):.0f} s each (median)"
+        f"{len(numbers)} repeats; {statistics.median(seconds):.0f} s each (median)"
     )
     return bool(unsteady)
 

@@ -205,6 +205,33 @@ def grade(
     raise typer.Exit(report.status)
 
 
+@app.command()
+def report(
+    lessons: Annotated[
+        list[str] | None,
+        typer.Argument(help="Lessons; all of which something has been graded if none is named."),
+    ] = None,
+    output: Annotated[Path, typer.Option(metavar="FOLDER", help="Where to write it.")] = Path(
+        "report"
+    ),
+    missing_as_zero: Annotated[
+        bool,
+        typer.Option(
+            "--missing-as-zero",
+            help="Give 0 to those who have handed in nothing, in the files for Canvas and Moodle.",
+        ),
+    ] = False,
+) -> None:
+    """Report on a class: a page, tables, and grades for Canvas and Moodle."""
+    from firstcnn.reports import files, platforms, summary
+
+    found = files.write(courses.find_root(), output, lessons or (), missing_as_zero=missing_as_zero)
+    console.print(summary.table(found))
+    for line in platforms.advice(found):
+        console.print(line, markup=False)
+    console.print(f"Open {output / 'report.html'}", markup=False)
+
+
 @app.command("app")
 def draw(
     model: Annotated[

@@ -138,8 +138,19 @@ def run():
 
     app = kernelapp.IPKernelApp.instance()
     app.initialize()
+    _import_from_folder()
     app.shell.set_custom_exc((NameError,), _explain_missing_answer)
     app.start()
+
+
+def _import_from_folder():
+    """Let cells import modules that are beside the notebook, as in JupyterLab.
+
+    IPython leaves the folder out where Python was started isolated, as kernels of the grader are.
+    """
+    if "" not in sys.path:
+        names = [Path(place).name for place in sys.path]
+        sys.path.insert(names.index("site-packages") if "site-packages" in names else 0, "")
 
 
 def _explain_missing_answer(shell, kind, error, trace, tb_offset=None):

@@ -1,14 +1,15 @@
-"""What nbgrader's generation steps lack, as nbconvert preprocessors.
+"""What nbgrader's steps lack, as nbconvert preprocessors.
 
 ``nbgrader_config.py`` puts these into nbgrader's own lists, so its commands, its
-formgrader page and ``firstcnn build`` all make the same notebooks.
+formgrader page and ``firstcnn build`` all make the same notebooks and pages.
 """
 
 from __future__ import annotations
 
 import re
 
-from nbgrader.preprocessors import ClearSolutions, NbGraderPreprocessor
+from nbgrader.preprocessors import ClearHiddenTests, ClearSolutions, NbGraderPreprocessor
+from nbgrader.utils import is_grade, is_solution
 
 
 class ClearAnswers(ClearSolutions):
@@ -49,6 +50,20 @@ class ClearAnswers(ClearSolutions):
             rest = rest[len(default[language].split("\n")) :]
             cell.source = cell.source[:at] + "\n".join([stub, *rest])
         return replaced
+
+
+class HideTests(ClearHiddenTests):
+    """nbgrader's ClearHiddenTests for feedback: grade cells are shown as they were handed out.
+
+    Other cells are the student's, and their text may be anything, the markers of a hidden test
+    too, at which nbgrader's own would stop.
+    """
+
+    def preprocess_cell(self, cell, resources, index):
+        """Take the hidden tests out of a grade cell."""
+        if is_grade(cell) and not is_solution(cell):
+            return super().preprocess_cell(cell, resources, index)
+        return cell, resources
 
 
 class RemoveMarkers(NbGraderPreprocessor):

@@ -25,18 +25,25 @@ class NbgraderCourse:
         for lesson in lessons:
             shutil.copytree(ROOT / "source" / lesson, self.root / "source" / lesson)
 
-    def nbgrader(self, *arguments: str, cwd: Path | None = None, status: int = 0) -> str:
+    def nbgrader(
+        self,
+        *arguments: str,
+        cwd: Path | None = None,
+        status: int = 0,
+        environment: dict[str, str] | None = None,
+    ) -> str:
         """Run one nbgrader command and return what it says; fail on another exit status."""
-        environment = {
+        around = {
             **{key: value for key, value in os.environ.items() if key != "PYTEST_CURRENT_TEST"},
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
             # nbgrader remembers there what somebody has submitted: each person has their own.
             "JUPYTER_DATA_DIR": str((cwd or self.root) / ".jupyter"),
+            **(environment or {}),
         }
         done = subprocess.run(
             [sys.executable, "-m", "nbgrader", *arguments, f"--Exchange.root={self.exchange}"],
             cwd=cwd or self.root,
-            env=environment,
+            env=around,
             capture_output=True,
             text=True,
             timeout=900,

@@ -1,7 +1,10 @@
 """The answer bank: read, dealt out, graded by nbgrader, and held against weakened checks."""
 
+import inspect
 import random
 import re
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import nbformat
 import pytest
@@ -9,8 +12,9 @@ import typer
 from notebooks import ROOT, cell, edit, write_course
 
 from firstcnn import cli
-from firstcnn.answers import bank, exercises, mutants, rounds, trial
+from firstcnn.answers import bank, check_tests, exercises, mutants, rounds, trial
 from firstcnn.answers.bank import Answer
+from firstcnn.check import values
 from firstcnn.course import Course, CourseError
 
 WHOLE = Course(ROOT)
@@ -466,7 +470,7 @@ def test_nothing_leaks_from_one_submission_to_the_next(small, tmp_path):
 
 
 def survey(course):
-    faults, caught = mutants._try_lesson(course.root, "one_lesson", False)
+    faults, caught = mutants._try_lesson(course.root, "one_lesson", [])
     assert faults == []
     return caught
 
@@ -529,6 +533,28 @@ def test_the_librarys_mutants_are_functions_that_compile():
     for mutant in random.Random(0).sample(found, 20):
         with mutants._installed(mutant):
             pass
+
+
+def test_weakened_functions_that_no_answer_meets_are_tried_on_their_own_tests():
+    """More than one, as pytest is run several times in the process."""
+    empty = "models.history: without fail(f'{name} is empty: fit did not run to its end.', hint)"
+    order = "functions._compare: opposite of expected is not None"
+    same = mutants.Mutant("values.number", "the same", inspect.getsource(values.number))
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        caught = pool.submit(mutants._try_tests, WHOLE.root, [empty, order]).result()
+        assert caught[empty] == "tests/test_check_models.py::test_histories_of_both_kinds"
+        assert caught[order].startswith("tests/test_check.py::")
+        assert pool.submit(tests_with, same).result() is None
+
+
+def tests_with(mutant):
+    with mutants._installed(mutant):
+        return check_tests.first_failure(WHOLE.root)
+
+
+def test_tests_that_cannot_be_run_catch_nothing(tmp_path):
+    with pytest.raises(RuntimeError, match="do not run"):
+        check_tests.first_failure(tmp_path)
 
 
 # ---- the page of exercises --------------------------------------------------------------------

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from firstcnn import check
+from firstcnn.check.functions import Remote, RemoteError
 from firstcnn.check.outcome import LONGEST_MESSAGE
 
 SEALED_784 = check.sealed(check.seal(784))
@@ -227,7 +228,7 @@ def right_arrays():
     yield WANT + 1e-7
 
 
-@pytest.mark.parametrize("right", right_arrays(), ids=str)
+@pytest.mark.parametrize("right", list(right_arrays()), ids=str)
 def test_right_arrays_of_every_kind(right):
     check.array("a", right, dtype="float", shape=(2, None), between=(0, 7), equals=WANT)
 
@@ -421,6 +422,8 @@ def test_the_dtype_of_an_answer():
 def test_a_function_check_without_cases_is_the_authors_mistake():
     with pytest.raises(ValueError, match="at least one case"):
         check.function("f", half, like=half, cases=[])
+    with pytest.raises(ValueError, match="at least one case"):
+        check.function("f", half, like=half)
 
 
 def test_call_returns_the_answer_and_hands_out_copies():
@@ -450,3 +453,108 @@ def test_an_error_names_the_students_line(tmp_path):
     shown = " ".join(notebook.cells[1].outputs[0].traceback)
     assert "f(1) stops with TypeError" in shown
     assert "(line 3 of your cell: return y[0])" in shown
+
+
+def test_the_students_line_is_found_however_the_kernel_names_its_cells():
+    for name in ("<ipython-input-3-abc>", "/tmp/ipykernel_7/12.py"):
+        names = {}
+        exec(compile("def f(x):\n    return x / 0", name, "exec"), names)
+        assert "(line 2 of your cell" in message(check.call, "f", names["f"], 1)
+    exec(compile("def f(x):\n    return x / 0", "/usr/lib/some.py", "exec"), names)
+    assert "of your cell" not in message(check.call, "f", names["f"], 1)
+
+
+def test_a_long_error_is_cut_and_a_short_one_is_not():
+    def f(length):
+        raise ValueError("a" * length)
+
+    assert "a" * 140 in message(check.call, "f", f, 140)
+    cut = message(check.call, "f", f, 141)
+    assert "a" * 137 + "..." in cut
+    assert "a" * 138 not in cut
+
+
+def test_what_a_check_inside_a_function_says_is_what_is_said():
+    def f():
+        raise check.CheckFailed("the words of the one that knows")
+
+    assert message(check.call, "f", f) == "the words of the one that knows"
+
+
+def test_an_error_of_a_function_in_another_process_is_told():
+    class Far(Remote):
+        def run(self, args, kwargs):
+            raise RemoteError("stops with ValueError: no")
+
+    assert message(check.call, "f", Far(), 1) == "f(1) stops with ValueError: no"
+
+
+def test_a_return_that_is_missing_in_one_way_through_is_no_blank():
+    def f(x):
+        return 1 if x < 2 else None
+
+    text = message(check.function, "f", f, like=lambda x: 1, cases=[(1,), (2,)])
+    assert text == "f(2) returns None. Does every way through the function end in return?"
+
+
+def test_arguments_by_name_and_inside_a_list_are_not_to_be_changed_either():
+    text = message(check.call, "f", lambda x: x.sort(), x=np.array([2.0, 1.0]))
+    assert "changes the array it was given" in text
+
+    def f(given):
+        given[0] = np.zeros(2)
+
+    assert "changes what it was given" in message(check.call, "f", f, [1, 2])
+    assert check.call("f", lambda x: 1, np.array([np.nan, 1.0])) == 1
+
+
+def test_what_is_expected_of_a_dict_a_shape_and_a_number():
+    text = message(check.function, "f", lambda: ["a"], like=lambda: {"a": 1}, cases=[()])
+    assert text == "f() returns ['a']. Expected a dict with 'a'."
+    text = message(check.function, "f", lambda: WANT[:, :2], like=lambda: WANT, cases=[()])
+    assert text.endswith("Expected shape (2, 3).")
+    check.function("f", lambda: 1, like=lambda: 1.0, cases=[()], dtype="float")
+
+
+def test_an_array_that_cannot_be_read_an_empty_one_and_another_shape():
+    class Broken:
+        shape = dtype = 1
+
+        def __array__(self, *args, **kwargs):
+            raise ValueError("no")
+
+        def __repr__(self):
+            return "Broken"
+
+    Broken.shape = (2,)
+    assert "cannot be read as a NumPy array" in message(check.array, "a", Broken(), equals=[1, 2])
+    check.array("a", np.zeros((0, 2)), shape=(None, 2), between=(0, 1))
+    assert "wrong order" not in message(check.array, "a", np.ones((2, 4)), equals=WANT)
+
+
+def test_no_factor_is_named_where_there_is_none():
+    almost_nothing = message(check.array, "a", np.array([0, 0, 1e-6]), equals=np.ones(3))
+    assert almost_nothing.endswith("All your values are off by -1.")
+    almost_right = message(check.array, "a", WANT * 1.00005, equals=WANT)
+    assert "times" not in almost_right
+
+
+def test_things_are_described_as_what_they_are():
+    class Shaped:
+        shape = (2,)
+
+    described = check.outcome.describe
+    assert described(np.array(3)) == "3"
+    assert described(Shaped()) == "a Shaped"
+    assert described(np) == "a module"
+    assert described(half) == "the function half"
+
+
+def test_text_in_an_array_is_no_number():
+    assert "Give a single number" in message(check.number, "n", np.array(["3"]), 3)
+
+
+def test_hints_of_a_check_of_shapes_fit_what_is_wrong():
+    assert "//" not in message(check.shape, "s", (28, "28"), (28, 28))
+    text = message(check.shape, "s", (28,), (28, 28), hint="Two axes.")
+    assert text.endswith("Hint: Two axes.")

@@ -404,3 +404,79 @@ def test_outputs_are_silent_for_a_model_with_listed_inputs_and_for_many_models(c
 def test_a_model_check_may_name_what_it_proves(capsys):
     check.model("model", sequential(), output_shape=(10,), what="has ten outputs")
     assert capsys.readouterr().out == "Correct: model has ten outputs.\n"
+
+
+def test_settings_of_another_kind_than_the_expected_are_named():
+    def parts(**expected):
+        return [WANTED[0], WANTED[1], check.layer("Dropout", **expected), WANTED[3]]
+
+    model = sequential()
+    text = message(check.model, "model", model, layers=parts(seed=1.5))
+    assert "has seed=None. Expected seed=1.5" in text
+    model.layers[2].seed = 1
+    text = message(check.model, "model", model, layers=parts(seed=None))
+    assert "has seed=1. Expected seed=None" in text
+    leaky = keras.Sequential(
+        [keras.Input((8, 8, 1)), layers.Conv2D(4, 3, activation=layers.LeakyReLU())]
+    )
+    text = message(check.model, "model", leaky, layers=WANTED[:1])
+    assert 'has activation="LeakyReLU"' in text
+
+
+def test_a_model_without_layers_or_inputs():
+    inputs = keras.Input((8, 8, 1))
+    text = message(check.model, "model", keras.Model(inputs, inputs), layers=WANTED)
+    assert "model has 0 layers: none." in text
+    text = message(check.model, "model", keras.Sequential([layers.Dense(2)]))
+    assert "Start it with keras.Input((28, 28, 1))." in text
+
+
+def test_one_of_two_losses_is_not_the_loss():
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, [layers.Dense(1)(inputs), layers.Dense(1)(inputs)])
+    model.compile(loss=["mean_squared_error", "mean_absolute_error"])
+    text = message(check.compiled, "model", model, loss="mean_squared_error")
+    assert "has the loss ['mean_squared_error', 'mean_absolute_error']" in text
+
+
+def test_a_model_that_does_not_tell_how_it_was_compiled():
+    model = sequential()
+    model.compile(loss="mse")
+    model.get_compile_config = lambda: None
+    assert "has the loss None" in message(check.compiled, "model", model, loss="mse")
+
+
+class Own(keras.Model):
+    """A network that knows no input shape before it is called."""
+
+    def call(self, x):
+        return x
+
+
+class Raising(keras.Model):
+    """A network that cannot be called."""
+
+    def call(self, x):
+        raise ValueError("no")
+
+
+class First(keras.Model):
+    """A network that answers for one picture of all."""
+
+    def call(self, x):
+        return x[:1]
+
+
+def test_networks_of_classes_of_their_own_are_judged_by_what_they_answer():
+    x = images(LABELS, 0)
+    check.accuracy("model", Own(), x, LABELS, at_least=0.9)
+    text = message(check.outputs, "model", Raising(), x)
+    assert text == "model cannot predict for images of shape (100, 10): ValueError."
+    text = message(check.accuracy, "model", First(), x, LABELS, at_least=0.9)
+    assert "gives outputs of shape (1, 10). Expected (100, 10)" in text
+    x[3] = np.nan
+    assert "predicts nan" in message(check.accuracy, "model", perfect(), x, LABELS, at_least=0.9)
+
+
+def test_a_history_of_any_number_of_epochs():
+    check.history("history", {"loss": [2.0, 1.0]})

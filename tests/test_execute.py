@@ -14,9 +14,9 @@ from nbgrader.utils import determine_grade
 from nbgrader_course import NbgraderCourse
 from notebooks import cell, lesson, write_course
 
-from firstcnn.grading import cells, nursery, sandbox
+from firstcnn.grading import cells, execute, nursery, sandbox
 from firstcnn.grading.execute import ApartExporter, GradeApart
-from firstcnn.grading.sandbox import Sandbox, SandboxUnavailable
+from firstcnn.grading.sandbox import Sandbox, SandboxError, SandboxUnavailable
 
 NUMBER = "from firstcnn import check\ncheck.number('x', x, equals=3)"
 FUNCTION = "from firstcnn import check\ncheck.function('f', f, like={(1,): 2, (5,): 6})"
@@ -223,6 +223,7 @@ def test_what_is_shown_can_do_no_harm(graded):
 
 ENDS = [
     ("import os\nos._exit(3)", {}, "The kernel ended here by itself."),
+    ("exit()", {}, "The kernel was stopped here: the notebook called exit()."),
     ("import time\ntime.sleep(60)", {"seconds": 6}, "stopped here: the notebook took longer than"),
     (
         "while True:\n    print('x' * 10_000)",
@@ -238,7 +239,9 @@ ENDS = [
 ]
 
 
-@pytest.mark.parametrize(("source", "limits", "said"), ENDS, ids=["exit", "time", "output", "mem"])
+@pytest.mark.parametrize(
+    ("source", "limits", "said"), ENDS, ids=["_exit", "exit", "time", "output", "mem"]
+)
 def test_the_end_of_a_kernel_is_told_where_it_happened(graded, source, limits, said):
     made = graded(
         "x = 3", NUMBER, source, NUMBER, "x = 3", FUNCTION, "print(1)", limits=limits, timeout=30
@@ -246,12 +249,18 @@ def test_the_end_of_a_kernel_is_told_where_it_happened(graded, source, limits, s
     assert points(made) == [2, 0, 0]
     assert said in words(made[2])
     assert words(made[4]) == words(made[6]) == "Not run: the kernel had ended before."
-    reason = said.removeprefix("stopped here: the ") if limits else "the kernel has ended."
+    reason = said.partition("stopped here: the ")[2] or "the kernel has ended."
     for one in (made[3], made[5]):
         assert words(one).startswith("Not right yet: ")
         assert "cannot be read: the kernel has ended" in words(one)
         assert reason in words(one)
         assert len(one.outputs) == 1
+
+
+def test_a_message_that_is_too_large_is_told_where_it_was_sent(graded):
+    made = graded("x = 3", NUMBER, "print('x' * 30_000_000)")
+    assert points(made) == [2]
+    assert "the notebook put out more than" in words(made[2])
 
 
 def test_a_cell_that_takes_too_long_is_interrupted(graded):
@@ -345,11 +354,36 @@ def test_hidden_tests_are_not_where_the_student_is(graded):
     assert points(made) == [2]
 
 
+def test_modules_beside_the_notebook_can_be_imported(graded, tmp_path):
+    (tmp_path / "beside.py").write_text("x = 2")
+    made = graded(
+        "%%writefile written.py\ny = 1",
+        "import beside, written, sys\nx = beside.x + written.y\nprint(sys.path.index(''))",
+        NUMBER,
+    )
+    assert points(made) == [2]
+    assert words(made[1]) != "0"  # behind Python's own
+
+
 def test_environment_and_files_reach_the_kernel(graded, tmp_path):
     (tmp_path / "beside.txt").write_text("3")
     made = graded("import os\nx = int(open('beside.txt').read() + os.environ['NONE'])", NUMBER,
                   environment={"NONE": ""})  # fmt: skip
     assert points(made) == [2]
+
+
+def test_a_sandbox_that_cannot_be_made_costs_nobody_points(monkeypatch, caplog):
+    def none(*args, **more):
+        raise SandboxError("the sandbox cannot be furnished: No space left on device")
+
+    monkeypatch.setattr(execute, "sandboxed", none)
+    resources = {"nbgrader": {"student": "ada", "notebook": "small"}}
+    words = "ada, small was not graded: the sandbox cannot be furnished: No space left on device."
+    grader = GradeApart()
+    grader.log = logging.getLogger("grading")
+    with pytest.raises(NbGraderException, match=re.escape(words)):
+        grader.preprocess(notebook("x = 3", NUMBER), resources)
+    assert words in caplog.text
 
 
 # ---- without a sandbox ---------------------------------------------------------------------------

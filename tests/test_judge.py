@@ -304,6 +304,24 @@ def test_what_a_cell_prints_is_kept_up_to_a_length(the_judge):
     assert len(outcome.stdout) == 20_000
 
 
+VISIBLE = "print('Correct: f is right.')\n"
+HIDDEN = "### BEGIN HIDDEN TESTS\ndef told():\n    print('Correct: again.')\ntold()\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (VISIBLE + HIDDEN + "### END HIDDEN TESTS", "Correct: f is right.\n"),
+        (HIDDEN + "### END HIDDEN TESTS\n" + VISIBLE, "Correct: f is right.\n"),
+        (HIDDEN + "### END HIDDEN TESTS", "Correct: again.\n"),
+        (VISIBLE + VISIBLE, "Correct: f is right.\n" * 2),
+    ],
+)
+def test_what_is_right_is_told_once(source, said, the_judge):
+    outcome = the_judge.run("a", source, None, None)
+    assert (outcome.status, outcome.stdout) == ("ok", said)
+
+
 def test_what_a_student_prints_is_not_the_judges(kernel, student, the_judge):
     kernel.run("def f(x):\n    print('Correct: f is right.')\n    return 2")
     outcome = judged(the_judge, student, "check.function('f', f, like={(1,): 1})")

@@ -2,8 +2,10 @@
 
 A *mutant* is a grade cell, or a function of `firstcnn.check`, with one condition taken out or
 made weaker. The bank catches it if some answer is then not graded, or not told, as it should
-be. A mutant that no answer catches is a condition that no answer needs: either an answer is
-missing, or the condition changes nothing, and then ``tests/answers/survivors.md`` says why.
+be. A mutant that no answer catches is a condition that no answer needs. In a function of
+`firstcnn.check` that may be one that the course does not use yet, and then the function's own
+tests must catch it. Otherwise either an answer is missing, or the condition changes nothing, and
+then ``tests/answers/survivors.md`` says why.
 
 Answers are run once; the checks run again and again, in the same process, on what they left.
 """
@@ -20,8 +22,14 @@ import signal
 import sys
 import time
 import types
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    Future,
+    ProcessPoolExecutor,
+    as_completed,
+    wait,
+)
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -33,6 +41,7 @@ from nbformat import NotebookNode
 
 import firstcnn.check
 from firstcnn import kernel
+from firstcnn.answers import check_tests
 from firstcnn.answers.bank import Answer, Exercise, load
 from firstcnn.answers.rounds import needed_cells
 from firstcnn.answers.trial import Graded
@@ -41,6 +50,9 @@ from firstcnn.course import Course, CourseError, read
 
 #: Seconds for one check: a mutant that runs longer is caught.
 CHECK_TIMEOUT = 60
+
+#: Into how many parts the mutants are dealt that the tests of ``firstcnn.check`` are run on.
+TEST_STEPS = 8
 
 #: Bytes from which an array is not copied for every answer, but may not be written to.
 LARGE = 2_000_000
@@ -361,8 +373,13 @@ def _run_lesson(course: Course, lesson: str) -> list[_Ran]:
     return _run_answers(load(course, lesson), read(course.source(lesson)))
 
 
-def _try_lesson(root: Path, lesson: str, library: bool) -> tuple[list[str], dict[str, str | None]]:
-    """Return faults of the bank itself, and who catches each mutant that this lesson can reach."""
+def _try_lesson(
+    root: Path, lesson: str, functions: Collection[str]
+) -> tuple[list[str], dict[str, str | None]]:
+    """Return faults of the bank itself, and who catches each mutant that this lesson can reach.
+
+    Of the mutants of ``firstcnn.check``, only those with these names are tried.
+    """
     course = Course(root)
     sources = {cell.id: cell.source for cell in read(course.source(lesson)).cells}
     ran = _run_lesson(course, lesson)
@@ -383,16 +400,31 @@ def _try_lesson(root: Path, lesson: str, library: bool) -> tuple[list[str], dict
                 caught[mutant.name] = _who_catches(
                     _verdict(one, {check: mutant.source}, was) for one, was in mine
                 )
-    if library:
-        for mutant in of_library():
-            module = mutant.place.split(".")[0]
-            lines = {(module, line) for line in mutant.lines}
-            reached = [one for one in ran if one.reached & lines]
-            with _installed(mutant):
-                caught[mutant.name] = _who_catches(
-                    _verdict(one, {c: sources[c] for c in one.exercise.checks}) for one in reached
-                )
+    for mutant in _functions(functions):
+        module = mutant.place.split(".")[0]
+        lines = {(module, line) for line in mutant.lines}
+        reached = [one for one in ran if one.reached & lines]
+        with _installed(mutant):
+            caught[mutant.name] = _who_catches(
+                _verdict(one, {c: sources[c] for c in one.exercise.checks}) for one in reached
+            )
     return faults, caught
+
+
+def _functions(names: Collection[str]) -> list[Mutant]:
+    return [mutant for mutant in of_library() if mutant.name in names]
+
+
+def _try_tests(root: Path, names: Collection[str]) -> dict[str, str | None]:
+    """Return which test of ``firstcnn.check`` catches each of these mutants of it."""
+    signal.signal(signal.SIGALRM, _too_long)
+    caught = {}
+    for mutant in _functions(names):
+        signal.alarm(CHECK_TIMEOUT)
+        with _installed(mutant):
+            caught[mutant.name] = check_tests.first_failure(root)
+        signal.alarm(0)
+    return caught
 
 
 def _too_long(number: int, frame: Any) -> None:
@@ -454,6 +486,8 @@ class Survey:
     ----------
     caught : dict of str to str
         By mutant, the answer that catches it.
+    tested : dict of str to str
+        By mutant of ``firstcnn.check`` that no answer catches, the test of it that does.
     excused : dict of str to str
         By mutant that nothing catches, the reason that ``survivors.md`` gives.
     survivors : list of str
@@ -467,6 +501,7 @@ class Survey:
     """
 
     caught: dict[str, str]
+    tested: dict[str, str]
     excused: dict[str, str]
     survivors: list[str]
     stale: list[str]
@@ -484,10 +519,10 @@ def lines(survey: Survey) -> Iterator[str]:
     yield from (f"FAULT {fault}" for fault in survey.faults)
     yield from (f"survived: {name}" for name in survey.survivors)
     yield from (f"survivors.md names what is caught or gone: {name}" for name in survey.stale)
-    every = len(survey.caught) + len(survey.excused) + len(survey.survivors)
-    that_count = every - len(survey.excused)
+    found = len(survey.caught) + len(survey.tested)
     yield (
-        f"{len(survey.caught)} of {that_count} weakened checks caught; "
+        f"{found} of {found + len(survey.survivors)} weakened checks caught, {len(survey.caught)} "
+        f"by answers and {len(survey.tested)} by the tests of firstcnn.check; "
         f"{len(survey.excused)} more change nothing, as survivors.md says"
     )
     yield f"{survey.seconds:.0f} s"
@@ -552,26 +587,41 @@ def survey(
     """
     start = time.perf_counter()
     chosen = course.choose(lessons)
-    library = set(chosen) == set(course.lessons)
+    functions = [mutant.name for mutant in of_library()] if lessons is None else []
+    steps = len(chosen) + TEST_STEPS * bool(functions)
     faults: list[str] = []
     caught: dict[str, str | None] = {}
     context = get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, max_tasks_per_child=1) as pool:
-        slow_first = sorted(chosen, key=lambda lesson: lesson[:2] not in ("05", "06", "07", "08"))
-        running = [pool.submit(_try_lesson, course.root, one, library) for one in slow_first]
-        for done, future in enumerate(as_completed(running), start=1):
-            more_faults, more = future.result()
-            faults += more_faults
-            for name, who in more.items():
-                caught[name] = caught.get(name) or who
-            on_progress(done, len(running))
+        # What others have caught is not tried again: those whose answers take longest come last.
+        waiting = sorted(chosen, key=lambda lesson: lesson[:2] in ("05", "06"))
+        running: set[Future] = set()
+        while waiting or running:
+            left = [name for name in functions if not caught.get(name)]
+            while waiting and len(running) < workers:
+                running.add(pool.submit(_try_lesson, course.root, waiting.pop(0), left))
+            finished, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                more_faults, more = future.result()
+                faults += more_faults
+                for name, who in more.items():
+                    caught[name] = caught.get(name) or who
+            on_progress(len(chosen) - len(waiting) - len(running), steps)
+        left = [name for name in functions if not caught[name]]
+        shares = [left[i::TEST_STEPS] for i in range(TEST_STEPS)] if left else []
+        trying = [pool.submit(_try_tests, course.root, share) for share in shares]
+        tested: dict[str, str] = {}
+        for done, future in enumerate(as_completed(trying), start=len(chosen) + 1):
+            tested |= {name: test for name, test in future.result().items() if test}
+            on_progress(done, steps)
     known = reasons(course)
-    alive = [name for name, who in caught.items() if who is None]
+    alive = [name for name, who in caught.items() if who is None and name not in tested]
     return Survey(
         caught={name: who for name, who in caught.items() if who},
+        tested=tested,
         excused={name: known[name] for name in alive if name in known},
         survivors=[name for name in alive if name not in known],
-        stale=[name for name in known if name not in alive and (library or name in caught)],
+        stale=[name for name in known if name not in alive and (functions or name in caught)],
         faults=faults,
         seconds=time.perf_counter() - start,
     )

@@ -179,8 +179,7 @@ def _compare(
         if result is not None:
             fail(f"{written} returns {describe(result)}. Expected None.", hint)
     elif isinstance(expected, str | bool | np.bool_):
-        as_bool = isinstance(result, bool | np.bool_) and not isinstance(expected, str)
-        if not (as_bool or isinstance(result, str)) or result != expected:
+        if not isinstance(result, str | bool | np.bool_) or result != expected:
             fail(f"{written} returns {describe(result)}. Expected {expected!r}.", hint)
     elif isinstance(expected, tuple | list):
         if not isinstance(result, tuple | list):
@@ -230,7 +229,7 @@ def _compare_numbers(
         wanted = f"an array of shape {expected.shape}" if expected.ndim else "a number"
         fail(f"{written} returns {describe(result)}. Expected {wanted}.", hint)
     if value.shape != expected.shape:
-        swapped = expected.ndim > 1 and value.shape == expected.T.shape
+        swapped = value.shape == expected.T.shape
         fail(
             f"{written} returns {describe(value)}. "
             + (f"Expected shape {expected.shape}." if expected.ndim else "Expected a number.")

@@ -257,11 +257,11 @@ def _loss(config: Any) -> tuple[str, bool]:
     if isinstance(config, list | tuple) and len(config) == 1:  # one loss for the one output
         config = config[0]
     if isinstance(config, Mapping):
-        inside = config.get("config")
+        inside = config.get("config", {})
         if isinstance(inside, str):
             return _CLASSES.get(inside, inside), False
         kind = config.get("class_name", "unknown")
-        return _CLASSES.get(kind, kind), bool((inside or {}).get("from_logits", False))
+        return _CLASSES.get(kind, kind), bool(inside.get("from_logits", False))
     return _CLASSES.get(str(config), str(config)), False
 
 
@@ -371,7 +371,7 @@ def _metric_names(config: Any) -> set[str]:
     if isinstance(config, Mapping):
         if "class_name" not in config:
             return set().union(*map(_metric_names, config.values())) if config else set()
-        inside = config.get("config") or {}
+        inside = config.get("config", {})
         named = inside if isinstance(inside, str) else inside.get("name", config["class_name"])
         return {_metric_alias(config["class_name"], named)}
     return {str(config).casefold()}
@@ -466,7 +466,7 @@ def accuracy(
         If it cannot predict for `x`, or is right less often than asked.
     """
     value = _as_model(name, value, hint)
-    if value.inputs and value.input_shape[1:] != x.shape[1:]:
+    if getattr(value, "inputs", None) and value.input_shape[1:] != x.shape[1:]:
         fail(
             f"{name} takes inputs of shape {value.input_shape[1:]}, and the images have "
             f"shape {x.shape[1:]}.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import reprlib
 import textwrap
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
 import numpy as np
@@ -62,7 +63,7 @@ def describe(value: Any) -> str:
         return f"{value.item()!r}"
     if isinstance(value, list | tuple | dict | set) and len(repr(value)) > 60:
         return f"a {type(value).__name__} of {len(value)}"
-    if hasattr(value, "shape") and hasattr(value, "dtype"):
+    if hasattr(value, "dtype") and isinstance(getattr(value, "shape", None), Iterable):
         return f"a {type(value).__name__} of shape {tuple(value.shape)}"
     if callable(value) and hasattr(value, "__name__"):
         return f"the function {value.__name__}"

@@ -145,7 +145,7 @@ class Cells:
                     reply = content
                     deadline = min(deadline, time.monotonic() + IDLE_PATIENCE)
             if not alive and not ready:
-                ran.ended = reply is None
+                ran.ended = True
                 break
             if time.monotonic() > deadline:
                 if reply is not None:
@@ -162,6 +162,9 @@ class Cells:
             count = reply.get("execution_count")
             ran.count = count if type(count) is int and 0 <= count < 2**31 else None
             _add_error(ran.outputs, reply)
+            if _leaves(reply):  # it will, soon, and might begin another cell before
+                self._kernel.end("called exit()")
+                ran.ended = True
         return ran
 
     def _ready(self, patience: float) -> list[zmq.Socket]:
@@ -197,6 +200,15 @@ def _add_error(outputs: list[dict[str, Any]], reply: dict[str, Any]) -> None:
     errors = [one for one in outputs if one["output_type"] == "error"]
     if not any(one.get("ename") == reply.get("ename") for one in errors):
         outputs.append({**_kept(reply, "ename", "evalue", "traceback"), "output_type": "error"})
+
+
+def _leaves(reply: dict[str, Any]) -> bool:
+    """Tell whether a cell has told the kernel to end."""
+    payload = reply.get("payload")
+    return isinstance(payload, list) and any(
+        isinstance(one, dict) and one.get("source") == "ask_exit" and not one.get("keepkernel")
+        for one in payload
+    )
 
 
 def _kept(content: dict[str, Any], *names: str) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from firstcnn.grading.sandbox import (
     MIB,
     Limits,
     Sandbox,
+    SandboxError,
     SandboxUnavailable,
     is_trusted,
     start_judge,
@@ -105,8 +106,8 @@ class GradeApart(NbGraderPreprocessor):
         ------
         SandboxUnavailable
             If there can be no sandbox on this system.
-        SandboxError
-            If this one could not be made.
+        nbgrader.converters.base.NbGraderException
+            If this one could not be made. nbgrader goes on with the next submission.
         """
         cells = [cell for cell in nb.cells if cell.cell_type == "code"]
         refusals = nb.metadata.get("firstcnn", {}).get("refusals", {})
@@ -117,6 +118,30 @@ class GradeApart(NbGraderPreprocessor):
         start = time.monotonic()
         path = resources.get("metadata", {}).get("path")
         folder = Path(path) if path else None
+        try:
+            shown, memory = self._run(cells, refusals, folder)
+        except SandboxError as error:  # not the student's fault, who must not lose points by it
+            whose = resources.get("nbgrader", {})
+            name = ", ".join(filter(None, map(whose.get, ("student", "notebook"))))
+            words = f"{name or 'A notebook'} was not graded: {error}. Grade it again."
+            self.log.error("%s", words)
+            raise NbGraderException(words) from None
+        told = nb.metadata.setdefault("firstcnn", {})
+        told["seconds"] = round(time.monotonic() - start, 2)
+        if memory:
+            told["memory"] = round(memory / MIB)
+        for cell, ran in shown:  # not before: a cell may update what another has shown
+            cell.outputs = sanitise_outputs(ran.outputs)
+            cell.execution_count = ran.count
+        return nb, resources
+
+    def _run(
+        self, cells: list[NotebookNode], refusals: dict[str, str], folder: Path | None
+    ) -> tuple[list[tuple[NotebookNode, Ran]], int]:
+        """Run code cells; fill in what checks show.
+
+        Returns what the student's cells did, and the most memory that they used, in bytes.
+        """
         with self._kernel(folder) as kernel, self._judge(sum(map(_is_check, cells))) as judge:
             notebook = _Notebook(kernel, judge, timeout=self.timeout, log=self.log)
             shown = []
@@ -128,15 +153,7 @@ class GradeApart(NbGraderPreprocessor):
                 else:
                     cell.outputs = notebook.check(cell)
             notebook.close()
-            memory = kernel.memory()
-        told = nb.metadata.setdefault("firstcnn", {})
-        told["seconds"] = round(time.monotonic() - start, 2)
-        if memory:
-            told["memory"] = round(memory / MIB)
-        for cell, ran in shown:  # not before: a cell may update what another has shown
-            cell.outputs = sanitise_outputs(ran.outputs)
-            cell.execution_count = ran.count
-        return nb, resources
+            return shown, kernel.memory()
 
     def _kernel(self, folder: Path | None) -> contextlib.AbstractContextManager[Kernel]:
         if is_trusted():

@@ -17,6 +17,7 @@ import contextlib
 import dis
 import gc
 import io
+import itertools
 import json
 import math
 import socket as sockets
@@ -60,7 +61,7 @@ class Outcome:
     partial : float or None
         The value of the cell's last expression, if it is a finite number.
     stdout : str
-        What the cell printed.
+        What the cell printed. What its hidden tests did is left out if there is anything else.
     seconds : float
         Wall time.
     traceback : str
@@ -240,7 +241,7 @@ def _proxy(kernel: _Kernel, place: str, function: wire.Function) -> _Proxy:
 def _judged(line: _Line, cell: str, source: str) -> Outcome:
     """Run one cell, and tell how it ended."""
     start = time.perf_counter()
-    printed = _Printed()
+    printed = _Printed(cell, source)
     found: dict[str, Any] = {}
     try:
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(io.StringIO()):
@@ -253,7 +254,7 @@ def _judged(line: _Line, cell: str, source: str) -> Outcome:
     except BaseException as error:
         text = " ".join(str(error).split())[:200]
         found = _failed(error, f"This check itself stopped with {type(error).__name__}: {text}")
-    return Outcome(stdout=printed.getvalue(), seconds=time.perf_counter() - start, **found)
+    return Outcome(stdout=printed.said(), seconds=time.perf_counter() - start, **found)
 
 
 def _failed(error: BaseException, message: str) -> dict[str, str]:
@@ -262,13 +263,34 @@ def _failed(error: BaseException, message: str) -> dict[str, str]:
     return {"status": "failed", "ename": kind, "message": message, "traceback": trace}
 
 
-class _Printed(io.StringIO):
-    """Keep what is printed, up to a length that nobody reads beyond."""
+class _Printed(io.TextIOBase):
+    """Keep what a cell prints, up to a length that nobody reads beyond.
+
+    A right answer passes the visible tests and the hidden ones, and is told so once.
+    """
+
+    def __init__(self, cell: str, source: str) -> None:
+        self._place = f"<{cell}>"
+        lines = source.split("\n")
+        begins = ["BEGIN HIDDEN TESTS" in line for line in lines]
+        ends = ["END HIDDEN TESTS" in line for line in lines]
+        depth = [a - b for a, b in zip(begins, ends, strict=True)]
+        self._is_hidden = [False, *map(bool, itertools.accumulate(depth))]  # lines count from 1
+        self._seen, self._hidden = io.StringIO(), io.StringIO()
 
     def write(self, text: str) -> int:
         """Write as much as there is room for."""
-        super().write(text[: max(0, _LONGEST_STDOUT - self.tell())])
+        frame = sys._getframe(1)
+        while frame is not None and frame.f_code.co_filename != self._place:
+            frame = frame.f_back
+        hidden = frame is not None and self._is_hidden[frame.f_lineno]
+        to = self._hidden if hidden else self._seen
+        to.write(text[: max(0, _LONGEST_STDOUT - to.tell())])
         return len(text)
+
+    def said(self) -> str:
+        """Return what the visible tests say, or the hidden ones if there are no others."""
+        return self._seen.getvalue() or self._hidden.getvalue()
 
 
 def _run(kernel: _Kernel, cell: str, source: str) -> float | None:

@@ -1,0 +1,1 @@
+"""What a class has done, from the gradebook and the autograded notebooks: pages and tables."""
