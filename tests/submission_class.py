@@ -20,7 +20,8 @@ from nbgrader.api import Gradebook
 from nbgrader_course import NbgraderCourse
 from notebooks import ROOT, cell
 
-from firstcnn import data
+from firstcnn import check, data
+from firstcnn.grading.sandbox import TRUST_VARIABLE
 from firstcnn.source_rules import canonical
 
 FAMILIES = ROOT / "tests" / "submissions"
@@ -47,7 +48,7 @@ EXERCISES = [
         "number",
         2,
         "n_outputs = 10",
-        "check.number('n_outputs', n_outputs, equals=check.sealed('{seal}'))",
+        f"check.number('n_outputs', n_outputs, equals=check.sealed('{check.seal(10)}'))",
         "check.number('n_outputs', n_outputs, equals=10)",
     ),
     (
@@ -61,7 +62,7 @@ EXERCISES = [
         "area",
         3,
         "def area(rows, columns=1):\n    return rows * columns",
-        "check.function('area', area, like={{(2, 3): 6}})",
+        "check.function('area', area, like={(2, 3): 6})",
         "import numpy as np\n"
         "sizes = [(int(a), int(b)) for a, b in np.random.default_rng(9).integers(5, 99, (4, 2))]\n"
         "check.function('area', area, like=lambda a, b=1: a * b, cases=[*sizes, (7,)])",
@@ -87,14 +88,12 @@ ANSWERS = {name: right for name, _, right, *_ in EXERCISES} | {"words": "Ten dig
 
 def lesson() -> nbformat.NotebookNode:
     """Return the lesson that the students answer: each kind of answer once."""
-    from firstcnn import check
-
     cells = [cell("md", "title", "# A trial"), cell("code", "setup", SETUP)]
     for name, points, right, visible, hidden in EXERCISES:
         solution = f"### BEGIN SOLUTION: ...\n{right}\n### END SOLUTION"
         test = (
-            f"from firstcnn import check\n\n{visible.format(seal=check.seal(10))}\n"
-            f"### BEGIN HIDDEN TESTS\n{HIDDEN} = '{HIDDEN}'\n{hidden.format()}\n"
+            f"from firstcnn import check\n\n{visible}\n"
+            f"### BEGIN HIDDEN TESTS\n{HIDDEN} = '{HIDDEN}'\n{hidden}\n"
             "### END HIDDEN TESTS"
         )
         cells.append(cell("answer", f"{name}-answer", solution))
@@ -396,7 +395,11 @@ class GradedClass:
 
 
 def grade(course: NbgraderCourse, options: list[str], environment: dict[str, str]) -> str:
-    """Grade a class as an instructor does, and return what was said."""
+    """Grade a class as an instructor does, and return what was said.
+
+    Always in a sandbox, whatever those who run the tests have set: the submissions are harmful.
+    """
+    environment = environment | {TRUST_VARIABLE: "0"}
     return course.nbgrader("autograde", LESSON, *options, environment=environment)
 
 

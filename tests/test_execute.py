@@ -160,7 +160,8 @@ def test_stderr_costs_nothing(graded):
 
 
 @pytest.mark.parametrize(
-    ("last", "got"), [("0.5", 0.5), ("7", 2), ("-1", 0), ("True", 2), ("float('nan')", 2)]
+    ("last", "got"),
+    [("0.5", 0.5), ("7", 2), ("-1", 0), ("True", 2), ("float('nan')", 0), ("'2'", 0)],
 )
 def test_a_number_at_the_end_is_partial_credit(graded, last, got):
     assert points(graded(f"from firstcnn import check\n{last}")) == [got]

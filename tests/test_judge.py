@@ -281,18 +281,31 @@ def test_the_student_sees_arguments_and_nothing_else(the_judge):
         ("2", 2.0),
         ("x = 1", None),
         ("True", None),
-        ("'1'", None),
-        ("float('nan')", None),
-        ("float('inf')", None),
-        ("import numpy\nnumpy.float64(1)", None),
+        ("False", 0.0),
+        ("import numpy\nnumpy.float64(1)", 1.0),
+        ("import numpy\nnumpy.int8(1)", 1.0),
+        ("import numpy\nnumpy.bool_(False)", 0.0),
         ("None", None),
         ("", None),
-        ("class Lie(float): pass\nLie(1)", None),
     ],
 )
-def test_the_last_expression_is_partial_credit_if_it_is_a_plain_number(source, partial, the_judge):
+def test_the_last_expression_is_partial_credit_if_it_is_a_number(source, partial, the_judge):
     outcome = the_judge.run("a", source, None, None)
     assert (outcome.status, outcome.partial) == ("ok", partial)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        *("'1'", "float('nan')", "float('inf')", "[1]", "10**400", "1j", "..."),
+        "import numpy\nnumpy.float64('nan')",
+        "import numpy\nsum(numpy.array([1]) == 1 for _ in range(2))",
+        "class Lie(float): pass\nLie(1)",
+    ],
+)
+def test_a_last_expression_that_is_no_number_earns_nothing(source, the_judge):
+    outcome = the_judge.run("a", source, None, None)
+    assert (outcome.status, outcome.partial) == ("failed", None)
 
 
 def test_what_a_cell_prints_is_kept_up_to_a_length(the_judge):

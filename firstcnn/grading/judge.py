@@ -31,9 +31,11 @@ from dataclasses import asdict, dataclass
 from types import CodeType
 from typing import Any
 
+import numpy as np
+
 from firstcnn.check import CheckFailed, missing
 from firstcnn.check.functions import Remote, RemoteError
-from firstcnn.check.outcome import fail
+from firstcnn.check.outcome import describe, fail
 from firstcnn.grading import wire
 from firstcnn.grading.agent import StudentKernelError, TooSlow
 from firstcnn.grading.wire import MAX_BYTES, WireError
@@ -59,7 +61,8 @@ class Outcome:
     message : str
         What the student is told, in lines.
     partial : float or None
-        The value of the cell's last expression, if it is a finite number.
+        The value of the cell's last expression, if it has one. It fails where that is no finite
+        number, nor True or False.
     stdout : str
         What the cell printed. What its hidden tests did is left out if there is anything else.
     seconds : float
@@ -294,7 +297,7 @@ class _Printed(io.TextIOBase):
 
 
 def _run(kernel: _Kernel, cell: str, source: str) -> float | None:
-    """Run a cell with what it needs; return its last expression's value, if it is a number."""
+    """Run a cell with what it needs; return the points that its last expression stands for."""
     tree = ast.parse(source)
     last = None
     if tree.body and isinstance(tree.body[-1], ast.Expr):
@@ -314,7 +317,22 @@ def _run(kernel: _Kernel, cell: str, source: str) -> float | None:
         if error.name in absent:
             raise missing(error.name) from None
         raise
-    return float(value) if type(value) in (int, float) and math.isfinite(value) else None
+    return _credit(value)
+
+
+def _credit(value: Any) -> float | None:
+    """Return how many points the value of a last expression stands for; None for all.
+
+    Where points are counted from what a student made, it can be anything: an array, or nan.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool | np.bool_):
+        return None if value else 0.0
+    is_number = type(value) in (int, float) or isinstance(value, np.integer | np.floating)
+    if is_number and math.isfinite(value):
+        return float(value)
+    fail(f"this check ends in {describe(value)}, which is no number of points.")
 
 
 _LOADS = ("LOAD_NAME", "LOAD_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS")
