@@ -544,10 +544,10 @@ def test_weakened_functions_that_no_answer_meets_are_tried_on_their_own_tests():
         caught = pool.submit(mutants._try_tests, WHOLE.root, [empty, order]).result()
         assert caught[empty] == "tests/test_check_models.py::test_histories_of_both_kinds"
         assert caught[order].startswith("tests/test_check.py::")
-        assert pool.submit(tests_with, same).result() is None
+        assert pool.submit(first_failure_with, same).result() is None
 
 
-def tests_with(mutant):
+def first_failure_with(mutant):
     with mutants._installed(mutant):
         return check_tests.first_failure(WHOLE.root)
 
