@@ -4,6 +4,7 @@ import pytest
 
 from firstcnn import data
 from firstcnn.figures import display
+from firstcnn.grading import nursery
 
 
 @pytest.fixture(scope="session")
@@ -13,6 +14,23 @@ def official_mnist():
     if folder is None:
         pytest.skip("needs the four official MNIST files; set MNIST_DIR")
     return folder
+
+
+@pytest.fixture(scope="session")
+def sandbox_here(pytestconfig):
+    """Skip the test where there can be no sandbox."""
+    if reason := pytestconfig.firstcnn_no_sandbox:
+        pytest.skip(f"no sandbox here: {reason}")
+
+
+@pytest.fixture(scope="module")
+def warm():
+    """One nursery for all kernels of a file's tests."""
+    one = nursery.Nursery()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(nursery.SOCKET_VARIABLE, one.socket)
+        yield
+    one.close()
 
 
 @pytest.fixture

@@ -19,7 +19,6 @@ import threading
 import time
 from pathlib import Path
 
-import nbformat
 import psutil
 import pytest
 from distributed import LocalCluster
@@ -29,7 +28,7 @@ from notebooks import cell, lesson, write_course
 from rich.console import Console
 
 from firstcnn.course import Course, CourseError
-from firstcnn.grading import classroom, nursery, preflight, recording, spool, summary, task
+from firstcnn.grading import classroom, preflight, recording, spool, summary, task
 from firstcnn.grading.classroom import Outcome, Report, grade_class
 from firstcnn.grading.cluster import MOST_ENDS
 from firstcnn.grading.parcel import pack
@@ -83,14 +82,7 @@ class Class(NbgraderCourse):
         return Course(self.root)
 
     def hand_in(self, student: str, sources: list[str]) -> Path:
-        work = nbformat.read(self.root / "course" / "small" / "small.ipynb", as_version=4)
-        blanks = [one for one in work.cells if one.metadata.get("nbgrader", {}).get("solution")]
-        for one, source in zip(blanks, sources, strict=False):
-            one.source = source
-        folder = self.root / "submitted" / student / "small"
-        folder.mkdir(parents=True, exist_ok=True)
-        nbformat.write(work, folder / "small.ipynb")
-        return folder
+        return self.answer(student, "small", sources)
 
     def hook(self, more: str = "pass") -> Path:
         """Have the configuration count what is begun, and do more; return the file."""
@@ -177,14 +169,7 @@ def autograded(folder: Path) -> dict[str, tuple]:
     return found
 
 
-@pytest.fixture(scope="module", autouse=True)
-def warm():
-    """One nursery for all."""
-    one = nursery.Nursery()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(nursery.SOCKET_VARIABLE, one.socket)
-        yield
-    one.close()
+pytestmark = pytest.mark.usefixtures("warm")
 
 
 @pytest.fixture(scope="module")

@@ -14,27 +14,15 @@ from nbgrader.utils import determine_grade
 from nbgrader_course import NbgraderCourse
 from notebooks import cell, lesson, write_course
 
-from firstcnn.grading import cells, execute, nursery, sandbox
+from firstcnn.grading import cells, execute, sandbox
 from firstcnn.grading.execute import ApartExporter, GradeApart
-from firstcnn.grading.sandbox import Sandbox, SandboxError, SandboxUnavailable
+from firstcnn.grading.sandbox import SandboxError, SandboxUnavailable
 
 NUMBER = "from firstcnn import check\ncheck.number('x', x, equals=3)"
 FUNCTION = "from firstcnn import check\ncheck.function('f', f, like={(1,): 2, (5,): 6})"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def warm():
-    """One nursery for all."""
-    try:
-        with Sandbox(None):
-            pass
-    except SandboxUnavailable as error:
-        pytest.skip(f"no sandbox here: {error}")
-    one = nursery.Nursery()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(nursery.SOCKET_VARIABLE, one.socket)
-        yield
-    one.close()
+pytestmark = pytest.mark.usefixtures("sandbox_here", "warm")
 
 
 def notebook(*sources):
@@ -429,7 +417,6 @@ def test_nbgraders_own_command_grades_a_class(tmp_path):
     course = NbgraderCourse(tmp_path, [])
     write_course(course.root, small=lesson())
     course.nbgrader("generate_assignment", "small")
-    release = course.root / "course" / "small" / "small.ipynb"
     answers = {
         "right": ["a_value = 5", "b_value = 6", "c_value = 7", "d_value = 8"],
         "partly": ["a_value = 5", "b_value = 5", "c_value = 7", "d_value ="],
@@ -437,12 +424,7 @@ def test_nbgraders_own_command_grades_a_class(tmp_path):
         "crash": ["a_value = 5", "b_value = 6", "import os\nos._exit(1)", "d_value = 8"],
     }
     for student, sources in answers.items():
-        work = nbformat.read(release, as_version=4)
-        open_cells = [one for one in work.cells if one.metadata.get("nbgrader", {}).get("solution")]
-        for one, source in zip(open_cells, sources, strict=False):
-            one.source = source
-        nbformat.write(work, tmp_path / "work.ipynb")
-        course.submit_by_hand(student, "small", tmp_path / "work.ipynb")
+        course.answer(student, "small", sources)
     (tmp_path / "work.ipynb").write_text("no notebook")
     course.submit_by_hand("none", "small", tmp_path / "work.ipynb")
     course.nbgrader("autograde", "small")

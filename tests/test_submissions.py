@@ -6,9 +6,6 @@ from html import unescape
 import pytest
 from submission_class import HIDDEN, POINTS, SECRETS, GradedClass, families, hand_out, load
 
-from firstcnn.grading import nursery
-from firstcnn.grading.sandbox import Sandbox, SandboxUnavailable
-
 
 def pytest_generate_tests(metafunc):
     """Each recipe of a class's family is a test."""
@@ -18,28 +15,13 @@ def pytest_generate_tests(metafunc):
 
 
 @pytest.fixture(scope="session")
-def warm():
-    """One nursery for all classes."""
-    try:
-        with Sandbox(None):
-            pass
-    except SandboxUnavailable as error:
-        pytest.skip(f"no sandbox here: {error}")
-    one = nursery.Nursery()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(nursery.SOCKET_VARIABLE, one.socket)
-        yield
-    one.close()
-
-
-@pytest.fixture(scope="session")
 def handed_out(tmp_path_factory):
     """Return a course whose lesson can be handed in."""
     return hand_out(tmp_path_factory.mktemp("course"))
 
 
 @pytest.fixture(scope="class")
-def graded(request, tmp_path_factory, warm, handed_out):
+def graded(request, tmp_path_factory, sandbox_here, warm, handed_out):
     """Grade the families of a class of tests, together."""
     names = request.cls.families
     folder = tmp_path_factory.mktemp(names[0])
