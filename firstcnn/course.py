@@ -210,6 +210,38 @@ def nbgrader_config(course: Course, lesson: str) -> Any:
     return config
 
 
+def instructors_config(course: Course) -> Any:
+    """Return the configuration that ``nbgrader autograde`` has in the checkout.
+
+    That is the checkout's ``nbgrader_config.py``, and the user's and the machine's own.
+
+    Parameters
+    ----------
+    course : Course
+        The checkout.
+
+    Returns
+    -------
+    traitlets.config.Config
+
+    Raises
+    ------
+    CourseError
+        If one of these files cannot be read.
+    """
+    from nbgrader.apps import AutogradeApp
+
+    app = AutogradeApp()
+    app.log_level = "CRITICAL"
+    app.raise_config_file_errors = True
+    try:
+        with contextlib.chdir(course.root):
+            app.initialize([])
+    except Exception as error:
+        raise CourseError(f"nbgrader_config.py cannot be read: {error}") from error
+    return app.config
+
+
 def run_nbgrader(step: type, lesson: str, config: Any) -> None:
     """Run one of nbgrader's converters, quietly.
 

@@ -634,7 +634,7 @@ def test_a_gradebook_that_stays_locked_keeps_results_waiting(six):
 @pytest.fixture
 def result(six):
     """Return a class, and one of its submissions graded in this process."""
-    with classroom._in_folder(six.root):
+    with contextlib.chdir(six.root):
         desk = classroom._Desk(six.checkout, (), False)
         given = desk.assignment("small")
         made = task.grade(given, "s4", given.pack(six.root / "submitted" / "s4" / "small"))
@@ -754,7 +754,7 @@ def test_a_folder_arrives_as_preflight_would_find_it(six, tmp_path):
 
 
 def test_only_what_can_be_graded_is_sent(six):
-    with classroom._in_folder(six.root):
+    with contextlib.chdir(six.root):
         given = classroom._Desk(six.checkout, (), False).assignment("small")
     folder = six.hand_in("s4", RIGHT)
     (folder / "beside.txt").write_text("of the release")

@@ -21,12 +21,11 @@ from typing import Any
 import nbformat
 from distributed import KilledWorker
 from nbgrader.api import MissingEntry
-from nbgrader.apps import AutogradeApp
 from nbgrader.converters import Autograde
 from nbgrader.coursedir import CourseDirectory
 from sqlalchemy.exc import SQLAlchemyError
 
-from firstcnn.course import Course, CourseError, environment_on_path
+from firstcnn.course import Course, CourseError, environment_on_path, instructors_config
 from firstcnn.grading import cluster, task
 from firstcnn.grading.preflight import Submission, submissions
 from firstcnn.grading.recording import Unavailable, record, unavailable
@@ -155,7 +154,8 @@ def grade_class(
         sandbox cannot be made, no scheduler answers, or somebody else is grading in this course.
     """
     start = time.monotonic()
-    with _in_folder(checkout.root), environment_on_path(), _stopping_in_order():
+    # nbgrader works in the course's folder, too.
+    with contextlib.chdir(checkout.root), environment_on_path(), _stopping_in_order():
         desk = _Desk(checkout, students, again)
         with desk.lock():
             run = _Run(desk, patience, say, on_progress)
@@ -173,17 +173,6 @@ def grade_class(
     run.report.outcomes.sort(key=lambda one: (one.lesson, one.student))
     run.report.seconds = round(time.monotonic() - start, 1)
     return run.report
-
-
-@contextlib.contextmanager
-def _in_folder(folder: Path) -> Iterator[None]:
-    """Work in the course's folder, as nbgrader does."""
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
 
 
 @contextlib.contextmanager
@@ -226,14 +215,7 @@ class _Desk:
 
     def __init__(self, checkout: Course, students: Sequence[str], again: bool) -> None:
         self.checkout, self.students, self.again = checkout, students, again
-        app = AutogradeApp()
-        app.log_level = "CRITICAL"
-        app.raise_config_file_errors = True
-        try:
-            app.initialize([])
-        except Exception as error:
-            raise CourseError(f"nbgrader_config.py cannot be read: {error}") from error
-        self.config = app.config
+        self.config = instructors_config(checkout)
         self.directory = CourseDirectory(config=self.config)
         self.spool = Spool(checkout.root / "grading")
         self._assignments: dict[str, task.Assignment] = {}

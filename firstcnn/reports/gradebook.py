@@ -17,7 +17,6 @@ from urllib.parse import quote
 
 import nbformat
 from nbgrader import api
-from nbgrader.apps.baseapp import NbGrader
 from nbgrader.coursedir import CourseDirectory
 from sqlalchemy import create_engine
 from sqlalchemy.engine import URL, Engine, make_url
@@ -25,7 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
-from firstcnn.course import CourseError
+from firstcnn.course import Course, CourseError, instructors_config
 
 __all__ = ["Class", "Exercise", "Lesson", "Student", "Submission", "course_directory", "read"]
 
@@ -173,12 +172,15 @@ def course_directory(root: Path) -> CourseDirectory:
     ----------
     root : pathlib.Path
         The checkout, with ``nbgrader_config.py``. Those of the machine and the user count too.
+
+    Raises
+    ------
+    CourseError
+        If one of these cannot be read.
     """
-    app = NbGrader()
-    with contextlib.chdir(root):
-        app.load_config_file()
-    course = CourseDirectory(config=app.config)
-    if "root" not in app.config.CourseDirectory:
+    config = instructors_config(Course(root))
+    course = CourseDirectory(config=config)
+    if "root" not in config.CourseDirectory:
         course.root = str(root)
     return course
 
