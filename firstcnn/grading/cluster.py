@@ -19,8 +19,9 @@ import queue
 import signal
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
+from dataclasses import dataclass
 from typing import Any
 
 import dask
@@ -35,6 +36,9 @@ __all__ = ["Cluster", "Lost", "local", "remote"]
 
 #: How many workers may end while they do the same task.
 MOST_ENDS = 5
+
+#: Seconds after which a task that was for a worker that is gone is not heard of any more.
+_LOST_FOR_GOOD = 10
 
 _SETTINGS = {
     "distributed.worker.multiprocessing-method": "forkserver",
@@ -58,6 +62,19 @@ class Lost(RuntimeError):
     """The scheduler is not there, or not any more; the message says which."""
 
 
+@dataclass
+class _Task:
+    function: Callable
+    arguments: tuple
+    future: Future | None = None
+    #: The worker that it is for, if it is for one.
+    place: str | None = None
+    #: How many workers have ended while they did it.
+    ends: int = 0
+    #: Since when its worker is gone.
+    lost_at: float | None = None
+
+
 class Cluster:
     """Workers.
 
@@ -65,40 +82,81 @@ class Cluster:
     ----------
     client : distributed.Client
         Connected to their scheduler.
-    fixed : int or None
-        How many there are, if that does not change: each then gets one task at a time, and no
-        task is in the way of another that ends its worker.
+    is_alone : bool, optional
+        Whether nobody else uses them. Each then gets one task at a time, and none before what it
+        did last is here: so no task is lost with a worker that another one ends.
     """
 
-    def __init__(self, client: Client, fixed: int | None = None) -> None:
-        self._client, self._fixed = client, fixed
-        self._tasks: dict[str, tuple[Callable, tuple, Future]] = {}
-        self._ends: dict[str, int] = {}
+    def __init__(self, client: Client, is_alone: bool = False) -> None:
+        self._client, self._is_alone = client, is_alone
+        self._tasks: dict[str, _Task] = {}
+        self._waiting: list[str] = []
         self._finished: queue.SimpleQueue[tuple[str, Future]] = queue.SimpleQueue()
         self._sent = 0
 
     @property
     def room(self) -> int:
         """How many tasks should be given to it now."""
-        most = self._fixed
-        if most is None:
-            workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
-            # More than can run, so that a cluster that grows with its work sees that there is some.
-            most = max(16, 2 * sum(worker["nthreads"] for worker in workers))
-        return most - len(self._tasks)
+        workers = self._workers()
+        if self._is_alone:
+            return len(self._free(workers)) - len(self._waiting)
+        # More than can run, so that a cluster that grows with its work sees that there is some.
+        return max(16, 2 * sum(one["nthreads"] for one in workers.values())) - len(self._tasks)
+
+    def _workers(self) -> dict[str, Any]:
+        return self._client.scheduler_info(n_workers=-1)["workers"]
+
+    def _free(self, workers: Iterable[str]) -> list[str]:
+        taken = {task.place for task in self._tasks.values()}
+        return [place for place in workers if place not in taken]
 
     def send(self, name: str, function: Callable, *arguments: Any) -> None:
         """Have something done, under a name that no other unfinished task has."""
+        self._tasks[name] = _Task(function, arguments)
+        self._waiting.append(name)
+        self._submit_waiting()
+
+    def _submit_waiting(self) -> None:
+        """Give tasks that wait for a worker to Dask, as far as there are workers for them."""
+        while self._waiting:
+            free = self._free(self._workers()) if self._is_alone else [None]
+            if not free:
+                return
+            self._submit(self._waiting.pop(0), free[0])
+
+    def _submit(self, name: str, place: str | None) -> None:
+        task = self._tasks[name]
         self._sent += 1
         key = f"firstcnn-{self._sent}-{os.urandom(8).hex()}"
+        task.place = place
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of large arguments
-            future = self._client.submit(function, *arguments, key=key, pure=False)
-        self._tasks[name] = function, arguments, future
-        self._wait_for(name, future)
+            task.future = self._client.submit(
+                task.function, *task.arguments, key=key, pure=False, workers=place
+            )
+        self._wait_for(name, task.future)
 
     def _wait_for(self, name: str, future: Future) -> None:
         future.add_done_callback(lambda done: self._finished.put((name, done)))
+
+    def _take_back(self, name: str) -> None:
+        task = self._tasks[name]
+        task.future = task.place = task.lost_at = None
+        self._waiting.append(name)
+
+    def _look_after(self) -> None:
+        """Take back tasks for workers that had ended before Dask gave it to them."""
+        if not self._is_alone:
+            return
+        workers, now = self._workers(), time.monotonic()
+        for name, task in self._tasks.items():
+            if task.place is None or task.place in workers or task.future.done():
+                task.lost_at = None
+            elif task.lost_at is None:
+                task.lost_at = now
+            elif now - task.lost_at > _LOST_FOR_GOOD:
+                task.future.cancel()
+                self._take_back(name)
 
     def finished(self, timeout: float) -> Iterator[tuple[str, Any]]:
         """Return what has come back, after waiting for at most so many seconds for the first.
@@ -122,21 +180,22 @@ class Cluster:
             except queue.Empty:
                 if self._client.status not in ("running", "connecting"):
                     raise Lost("The scheduler is gone.") from None
+                self._look_after()
+                self._submit_waiting()
                 return
             timeout = 0
-            if name not in self._tasks or self._tasks[name][2] is not future:
+            task = self._tasks.get(name)
+            if task is None or task.future is not future:
                 continue
-            function, arguments, _ = self._tasks[name]
             try:
                 answer = future.result(timeout=10)
             except TimeoutError:
                 self._wait_for(name, future)  # the worker that had it has ended: it is done again
                 continue
             except KilledWorker as error:
-                self._ends[name] = self._ends.get(name, 0) + error.allowed_failures + 1
-                if self._ends[name] < MOST_ENDS:
-                    del self._tasks[name]
-                    self.send(name, function, *arguments)
+                task.ends += error.allowed_failures + 1
+                if task.ends < MOST_ENDS:
+                    self._take_back(name)
                     continue
                 answer = error
             except CancelledError:
@@ -144,7 +203,6 @@ class Cluster:
             except Exception as error:
                 answer = error
             del self._tasks[name]
-            self._ends.pop(name, None)
             yield name, answer
 
 
@@ -192,7 +250,7 @@ def local(workers: int) -> Iterator[Cluster]:
             )
         stack.callback(_end, made)
         client = stack.enter_context(Client(made, set_as_default=False))
-        yield Cluster(client, fixed=workers)
+        yield Cluster(client, is_alone=True)
 
 
 def _end(cluster: LocalCluster) -> None:
