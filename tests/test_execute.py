@@ -2,6 +2,7 @@
 
 import logging
 import re
+import shutil
 import textwrap
 
 import nbformat
@@ -12,7 +13,7 @@ from nbgrader.converters.base import NbGraderException
 from nbgrader.coursedir import CourseDirectory
 from nbgrader.utils import determine_grade
 from nbgrader_course import NbgraderCourse
-from notebooks import cell, lesson, write_course
+from notebooks import ROOT, cell, lesson, write_course
 
 from firstcnn.grading import cells, execute, sandbox
 from firstcnn.grading.execute import ApartExporter, GradeApart
@@ -446,3 +447,15 @@ def test_nbgraders_own_command_grades_a_class(tmp_path):
         "The untouched notebook stands here"
         in (course.root / "feedback" / "none" / "small" / "small.html").read_text()
     )
+
+
+def test_a_course_may_hold_another_copy_of_the_package(tmp_path):
+    """nbgrader imports from the folder that it is called in; kernels and judges must follow."""
+    course = NbgraderCourse(tmp_path, [])
+    write_course(course.root, small=lesson())
+    shutil.copytree(ROOT / "firstcnn", course.root / "firstcnn")
+    course.nbgrader("generate_assignment", "small")
+    course.answer("somebody", "small", ["a_value = 5", "b_value = 6", "c_value = 7", "d_value = 9"])
+    said = course.nbgrader("autograde", "small")
+    assert "did not start" not in said
+    assert [got for got, _ in course.points("somebody", "small").values()] == [1, 2, 3, 0]

@@ -12,7 +12,7 @@ from jupyter_client import KernelManager
 
 from firstcnn.grading import agent, judge, wire
 from firstcnn.grading.agent import Dead, Garbled, Student, TooLarge, TooSlow, connected
-from firstcnn.grading.judge import Judge, Outcome
+from firstcnn.grading.judge import Judge, JudgeError, Outcome
 
 IMPORTS = "import numpy as np\nfrom firstcnn import check\n"
 
@@ -549,9 +549,10 @@ def played(*frames):
     ours, its = socket.socketpair()
 
     def play():
-        its.recv(4096)
-        for frame in frames:
-            its.sendall(frame)
+        its.sendall(frame(b'{"ready": true}'))
+        judge._Line(its).receive()
+        for one in frames:
+            its.sendall(one)
         its.close()
 
     threading.Thread(target=play, daemon=True).start()
@@ -579,6 +580,16 @@ def frame(text, length=0):
 def test_a_judge_that_sends_nonsense_is_broken(frames):
     outcome = played(*frames).run("a", "1", None, None)
     assert (outcome.status, outcome.ename) == ("broken", "JudgeDied")
+
+
+def test_a_judge_that_does_not_start_is_no_verdict():
+    """Nobody gets no points for that."""
+    ours, its = socket.socketpair()
+    its.close()
+    ended = []
+    with pytest.raises(JudgeError, match="did not start"):
+        Judge(lambda: (ours, lambda: ended.append(1))).run("a", "1", None, None)
+    assert ended == [1]
 
 
 def test_an_outcome_holds_exact_types_only():

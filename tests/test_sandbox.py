@@ -755,6 +755,14 @@ def test_memory_that_was_shared_by_a_fork_counts_once():
 
 
 @needs_sandbox
+def test_memory_of_a_process_that_has_just_ended_is_nobodys():
+    with Sandbox(None) as box:
+        child = box.start([sys.executable, "-I", "-c", "pass"])
+        assert child.wait(30) == 0
+        assert box._share("4000000", 150 * MIB) == 0
+
+
+@needs_sandbox
 @pytest.mark.parametrize(
     "code",
     [

@@ -27,7 +27,7 @@ from traitlets import Dict, Integer
 
 from firstcnn.grading.agent import Dead, Student, connected
 from firstcnn.grading.cells import Cells, Ended, Ran
-from firstcnn.grading.judge import Judge, Outcome
+from firstcnn.grading.judge import Judge, JudgeError, Outcome
 from firstcnn.grading.kernels import Kernel, ordinary, sandboxed
 from firstcnn.grading.preflight import PreparedExporter
 from firstcnn.grading.provisioner import mnist_folder
@@ -107,7 +107,7 @@ class GradeApart(NbGraderPreprocessor):
         SandboxUnavailable
             If there can be no sandbox on this system.
         nbgrader.converters.base.NbGraderException
-            If this one could not be made. nbgrader goes on with the next submission.
+            If this one could not be made, or the judge. nbgrader goes on with the next submission.
         """
         cells = [cell for cell in nb.cells if cell.cell_type == "code"]
         refusals = nb.metadata.get("firstcnn", {}).get("refusals", {})
@@ -120,7 +120,8 @@ class GradeApart(NbGraderPreprocessor):
         folder = Path(path) if path else None
         try:
             shown, memory = self._run(cells, refusals, folder)
-        except SandboxError as error:  # not the student's fault, who must not lose points by it
+        except (SandboxError, JudgeError) as error:
+            # Not the student's fault, who must not lose points by it.
             whose = resources.get("nbgrader", {})
             name = ", ".join(filter(None, map(whose.get, ("student", "notebook"))))
             words = f"{name or 'A notebook'} was not graded: {error}. Grade it again."

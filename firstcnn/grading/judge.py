@@ -36,9 +36,12 @@ import numpy as np
 from firstcnn.check import CheckFailed, missing
 from firstcnn.check.functions import Remote, RemoteError
 from firstcnn.check.outcome import describe, fail
-from firstcnn.grading import wire
+from firstcnn.grading import isolated, wire
 from firstcnn.grading.agent import StudentKernelError, TooSlow
 from firstcnn.grading.wire import MAX_BYTES, WireError
+
+#: Seconds for a judge to start, on a machine that is busy.
+START_PATIENCE = 300
 
 #: Seconds for one grade cell, and within it for one call of a student's function.
 CELL_TIMEOUT = 300
@@ -46,6 +49,10 @@ CALL_TIMEOUT = 60
 
 _LONGEST_STDOUT = 20_000
 _LARGEST_HEAD = 2**20
+
+
+class JudgeError(RuntimeError):
+    """A judge that does not start."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +160,7 @@ def main(socket: sockets.socket) -> None:
     """
     line = _Line(socket)
     with contextlib.suppress(_HungUp):
+        line.send({"ready": True})
         while True:
             order, source = line.receive()
             outcome = _judged(line, order["cell"], source.decode())
@@ -431,10 +439,14 @@ class Judge:
         -------
         Outcome
             Also where the judge's process dies or hangs: the next cell then gets a new one.
+
+        Raises
+        ------
+        JudgeError
+            If there is no such process. It has seen nothing of the student's then.
         """
         if self._line is None:
-            socket, self._end = self._start()
-            self._line = _Line(socket)
+            self._begin()
         start = time.monotonic()
         # The judge's own time, and the student's: neither is to use up the other's.
         own, lent = 0.0, 0.0
@@ -459,6 +471,17 @@ class Judge:
         except BaseException:
             self.close()
             raise
+
+    def _begin(self) -> None:
+        socket, self._end = self._start()
+        self._line = _Line(socket)
+        try:
+            told, _ = self._line.receive(START_PATIENCE)
+        except (_HungUp, TimeoutError):
+            told = {}
+        if "ready" not in told:
+            self.close()
+            raise JudgeError("the process that judges it did not start")
 
     def _reply(
         self,
@@ -504,8 +527,7 @@ def start_process() -> tuple[sockets.socket, Callable[[], None]]:
     ours, its = sockets.socketpair()
     with its:
         process = subprocess.Popen(
-            # Isolated: nothing in the folder or the environment has a say in what it imports.
-            [sys.executable, "-I", "-m", __spec__.name, str(its.fileno())],
+            isolated.command("firstcnn.grading.judge", str(its.fileno())),
             pass_fds=[its.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -39,7 +39,7 @@ from typing import Any, NoReturn
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning import LocalProvisioner
 
-from firstcnn.grading import confine
+from firstcnn.grading import confine, isolated
 
 #: Seconds in which a nursery must have imported what it holds; the first time from a cold disk.
 START_TIMEOUT = 120
@@ -416,7 +416,7 @@ class Nursery:
         self._folder = tempfile.TemporaryDirectory(prefix="firstcnn-nursery-")
         self.socket = str(Path(self._folder.name, "socket"))
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-u", "-m", "firstcnn.grading.nursery", self.socket],
+            isolated.command("firstcnn.grading.nursery", self.socket),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -39,7 +39,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from firstcnn import data as mnist
-from firstcnn.grading import confine, keeper
+from firstcnn.grading import confine, isolated, keeper
 from firstcnn.grading.nursery import NurseryError, clean_environment, fork_confined
 
 __all__ = [
@@ -154,7 +154,6 @@ _CONNECTION_FILE = "connection.json"
 _USR = ("bin", "sbin", "lib", "lib32", "lib64", "libx32", "libexec", "share")
 _ETC = ("alternatives", "fonts", "ld.so.cache", "localtime")
 _PYTHON = ("bin", "lib", "lib64", "pyvenv.cfg")
-_PACKAGE = Path(__file__).resolve().parents[1]
 # Capabilities over the sandbox, for the keeper alone: to mount, to give files to the student's
 # user, to become that user, and to take care that it stays so; the last one is asked of whoever
 # gives another name to user 0.
@@ -170,9 +169,6 @@ _START_KEEPER = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
     "from firstcnn.grading import keeper; keeper.main(int(sys.argv[2]))"
 )
-_START_JUDGE = (
-    "import socket; from firstcnn.grading import judge; judge.main(socket.socket(fileno=3))"
-)
 #: Seconds for bubblewrap and the keeper, which import next to nothing, and for a cold process,
 #: which may import TensorFlow, on a machine that is busy.
 _PATIENCE, _COLD_PATIENCE = 60, 120
@@ -187,7 +183,7 @@ def _python_places() -> list[str]:
             places += [os.path.join(prefix, name) for name in _PYTHON]
     places = [place for place in places if os.path.exists(place)]
     libraries = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
-    for place in (*libraries, str(_PACKAGE)):
+    for place in (*libraries, str(isolated.PACKAGE)):
         inside = any(Path(place).is_relative_to(one) for one in (*places, "/usr/lib"))
         if not inside and place != site.getusersitepackages() and os.path.exists(place):
             places.append(place)
@@ -377,7 +373,7 @@ class Sandbox:
             listed.write(os.fsencode("\0".join(options)))
             listed.seek(0)
             inherited.append(listed.fileno())
-            keep = [sys.executable, "-I", "-S", "-c", _START_KEEPER, str(_PACKAGE.parent)]
+            keep = [sys.executable, "-I", "-S", "-c", _START_KEEPER, str(isolated.PACKAGE.parent)]
             command = [program, "--args", str(listed.fileno()), "--", *keep, str(theirs.fileno())]
             self._bubblewrap = _start(command, inherited, said)
             theirs.close()
@@ -462,7 +458,7 @@ class Sandbox:
         arguments = ["-f", str(keeper.SOCKETS / _CONNECTION_FILE)]
         process = self._start_warm("kernel", arguments, []) if warm else None
         if process is None:
-            command = [sys.executable, "-I", "-m", "firstcnn.kernel", *arguments]
+            command = isolated.command("firstcnn.kernel", *arguments)
             process = self._start_cold(command, [], sockets=True)
         ports = [value for name, value in connection.items() if name.endswith("_port")]
         awaited = [Path(f"{self.ip}-{port}") for port in ports]
@@ -493,7 +489,7 @@ class Sandbox:
         with theirs:
             process = self._start_warm("judge", [], [theirs.fileno()]) if warm else None
             if process is None:
-                command = [sys.executable, "-I", "-c", _START_JUDGE]
+                command = isolated.command("firstcnn.grading.judge", "3")
                 process = self.start(command, [theirs.fileno()])
             else:
                 self._order({"do": "seal"}, "sealed")
@@ -629,6 +625,8 @@ class Sandbox:
         try:
             rollup = _read(self._proc, f"{process}/smaps_rollup")
             tables = _number("VmPTE:", _read(self._proc, f"{process}/status"))
+        except (FileNotFoundError, ProcessLookupError):  # it has ended, and holds nothing any more
+            return 0
         except OSError:
             return size
         return 1024 * (sum(_number(name, rollup) for name in _SHARE) + tables)
