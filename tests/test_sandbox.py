@@ -26,7 +26,7 @@ from notebooks import ROOT
 
 import firstcnn
 from firstcnn import kernel
-from firstcnn.grading import confine, keeper, sandbox
+from firstcnn.grading import confine, isolated, keeper, sandbox
 from firstcnn.grading.judge import Judge
 from firstcnn.grading.nursery import SOCKET_VARIABLE, Nursery, NurseryError, fork_confined
 from firstcnn.grading.sandbox import Limits, Sandbox, SandboxError, SandboxUnavailable
@@ -1323,6 +1323,19 @@ def test_the_nursery_says_when_a_fork_cannot_join():
     try:
         with pytest.raises(NurseryError, match=r"into the sandbox: .*setns"):
             fork_confined({"target": "kernel", "arguments": []}, [process, process])
+    finally:
+        os.close(process)
+
+
+@needs_sandbox
+@pytest.mark.usefixtures("nursery")
+def test_a_nursery_of_another_copy_of_the_package_is_not_asked(monkeypatch, tmp_path):
+    """Its processes would run that copy, of which the sandbox shows nothing."""
+    monkeypatch.setattr(isolated, "PACKAGE", tmp_path / "firstcnn")
+    process = os.pidfd_open(os.getpid())
+    try:
+        with pytest.raises(NurseryError, match=f"another copy of firstcnn, {ROOT / 'firstcnn'}"):
+            fork_confined({"target": "judge", "arguments": []}, [process, process])
     finally:
         os.close(process)
 

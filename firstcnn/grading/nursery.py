@@ -100,6 +100,11 @@ def _serve(path: str) -> None:
             except (OSError, EOFError):
                 connection.close()
                 continue
+            if request["package"] != str(isolated.PACKAGE):
+                _tell(connection, refused=f"it runs another copy of firstcnn, {isolated.PACKAGE}")
+                for one in (connection.detach(), *descriptors):
+                    os.close(one)
+                continue
             pid = os.fork()
             if not pid:
                 signal.set_wakeup_fd(-1)
@@ -306,7 +311,8 @@ def fork_kernel(argv: list[str], *, cwd: str, env: dict[str, str], log: str) -> 
     Raises
     ------
     NurseryError
-        If there is no nursery and none can be started, or it does not answer.
+        If there is no nursery and none can be started, or it does not answer, or runs another copy
+        of this package.
     """
     forked = ForkedKernel(_ask({"argv": argv, "cwd": cwd, "env": env, "log": log}))
     if not forked.pid:
@@ -349,9 +355,10 @@ def _ask(request: dict[str, Any], descriptors: Sequence[int] = ()) -> socket.soc
     connection = socket.socket(socket.AF_UNIX)
     try:
         connection.connect(path)
-        line = json.dumps(request).encode() + b"\n"
+        line = json.dumps({**request, "package": str(isolated.PACKAGE)}).encode() + b"\n"
         sent = socket.send_fds(connection, [line], list(descriptors))
-        connection.sendall(line[sent:])
+        if sent < len(line):  # who has all of it may have answered, and gone
+            connection.sendall(line[sent:])
         return connection
     except OSError as error:
         connection.close()
