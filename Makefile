@@ -13,7 +13,7 @@ PORT ?=#       where lab or app listens; otherwise 8888 or 8000, or the next por
 NO_BROWSER ?=# 1: only print the address
 ROOT ?=course# the folder that JupyterLab opens; ROOT=. for instructors, with the formgrader
 MODEL ?=#      what app reads with: the path of a network of yours; otherwise the course's own
-WORKERS ?=#    how many tests run at a time; otherwise 2, which suits two cores
+WORKERS ?=#    how many tests run at a time; otherwise 3, which suits two cores
 LAB_ARGS ?=#   anything else for JupyterLab, such as --ip=0.0.0.0 inside a container
 
 PYTHONS := python3.13 python3.12 python3.11 python3
@@ -124,8 +124,9 @@ test: $(STAMP)  ## check everything: style, that the notebooks are current, all 
 	@$(call STEP,ruff format,$(BIN)/ruff format --check .)
 	@$(call STEP,firstcnn verify,$(BIN)/firstcnn verify)
 	@echo "== pytest"
-	@$(ONE_CORE_EACH) $(BIN)/python -m pytest -n $(or $(WORKERS),2) --dist loadscope --no-loadscope-reorder
+	@$(ONE_CORE_EACH) $(BIN)/python -m pytest -n $(or $(WORKERS),3) --dist loadscope --no-loadscope-reorder
 
+# Tests wait for time limits, browsers and kernels: one worker more than there are cores.
 # TensorFlow's threads wait by spinning: with more of them than cores, tests hold each other up.
 ONE_CORE_EACH = TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1
 

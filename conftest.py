@@ -40,11 +40,17 @@ def pytest_report_header(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Without the whole of MNIST, do not compare outputs that were made with it."""
+    """Compare outputs that were made with all of MNIST only where it is; order the tests."""
     inside = [item for item in items if SOLUTIONS in Path(item.path).parents]
     if inside and not data.is_complete():
         reason = "its outputs were made with all of MNIST, and only the fallback data is here"
         for item in inside:
             item.add_marker(pytest.mark.skip(reason=reason))
-    # Browser tests come first: they take longest, and wait often enough to leave others the cores.
-    items.sort(key=lambda item: BROWSER not in Path(item.path).parents)
+    # What waits leaves others the cores, so it comes first; browser tests take longest.
+    items.sort(key=_place)
+
+
+def _place(item):
+    if BROWSER in Path(item.path).parents:
+        return 0
+    return 1 if item.get_closest_marker("waits") else 2

@@ -97,6 +97,7 @@ class TestReaching(Submissions):
     families = ("secrets", "writing", "network", "survival")
 
 
+@pytest.mark.waits
 class TestExhausting(Submissions):
     """More of everything than there is."""
 
