@@ -29,8 +29,8 @@ from distributed import Client, Future, KilledWorker, LocalCluster, Security
 from distributed.utils import get_mp_context
 
 from firstcnn.grading.nursery import SOCKET_VARIABLE, Nursery, NurseryError
+from firstcnn.grading.private import private_folder
 from firstcnn.grading.provisioner import mnist_folder
-from firstcnn.grading.sandbox import private_folder
 
 __all__ = ["Cluster", "Lost", "local", "remote"]
 

@@ -9,15 +9,16 @@ import contextlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from jupyter_client import BlockingKernelClient, KernelManager
 from jupyter_client.connect import write_connection_file
+from jupyter_client.kernelspec import KernelSpecManager
 
 from firstcnn import kernel
+from firstcnn.grading.private import private_folder
 from firstcnn.grading.provisioner import cautious
 from firstcnn.grading.sandbox import MIB, Limits, Sandbox
 
@@ -84,7 +85,7 @@ def sandboxed(
         If this one cannot be made, or the kernel does not start.
     """
     with contextlib.ExitStack() as stack:
-        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="firstcnn-")))
+        place = stack.enter_context(private_folder())
         files = None if folder is None else place / "files"
         if folder is not None:
             shutil.copytree(folder, files, ignore=shutil.ignore_patterns("*.ipynb"))
@@ -108,9 +109,14 @@ def sandboxed(
         )
 
 
+def _own_kernels() -> str:
+    """Return the folder with the course's kernelspec."""
+    return str(Path(kernel.jupyter_path(), "kernels"))
+
+
 def _own_environment() -> dict[str, str]:
     """Return what the course's kernelspec sets."""
-    return json.loads(Path(kernel.jupyter_path(), "kernels/python3/kernel.json").read_text())["env"]
+    return json.loads(Path(_own_kernels(), "python3", "kernel.json").read_text())["env"]
 
 
 def _in_words(box: Sandbox) -> str:
@@ -127,7 +133,7 @@ def _in_words(box: Sandbox) -> str:
 
 @contextlib.contextmanager
 def ordinary(folder: Path | None, *, env: Mapping[str, str]) -> Iterator[Kernel]:
-    """Start a kernel as nbgrader does, which can do whatever the grader can.
+    """Start the course's kernel as nbgrader does, which can do whatever the grader can.
 
     Parameters
     ----------
@@ -136,7 +142,9 @@ def ordinary(folder: Path | None, *, env: Mapping[str, str]) -> Iterator[Kernel]
     env : mapping of str to str
         More environment variables for it.
     """
-    manager = KernelManager(kernel_name="python3")
+    # Also on a worker far away, where nobody has set JUPYTER_PATH.
+    known = KernelSpecManager(kernel_dirs=[_own_kernels()])
+    manager = KernelManager(kernel_name="python3", kernel_spec_manager=known)
     manager.start_kernel(cwd=None if folder is None else str(folder), env={**os.environ, **env})
     reasons: list[str] = []
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,8 @@ from nbgrader.utils import rmtree
 from sqlalchemy import exc
 from traitlets import Unicode
 from traitlets.utils.importstring import import_item
+
+from firstcnn.grading.private import private_folder
 
 __all__ = [
     "Recorded",
@@ -95,9 +96,9 @@ def record(
         If the database or the disk is not to be had. What was recorded until then does no harm.
     """
     try:
-        with tempfile.TemporaryDirectory(prefix="firstcnn-") as private, warnings.catch_warnings():
+        with private_folder() as private, warnings.catch_warnings():
             warnings.simplefilter("ignore", exc.SAWarning)  # nbgrader's ways, which work
-            return _record(course, config, student, lesson, files, private)
+            return _record(course, config, student, lesson, files, str(private))
     except Exception as error:
         if reason := unavailable(error):
             raise Unavailable(reason) from error

@@ -15,7 +15,6 @@ ends the sandbox, with all that is in it; so does the end of the grader, however
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import logging
 import os
@@ -30,7 +29,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from importlib.util import find_spec
@@ -41,6 +40,7 @@ from typing import Any, Protocol
 from firstcnn import data as mnist
 from firstcnn.grading import confine, isolated, keeper
 from firstcnn.grading.nursery import NurseryError, clean_environment, fork_confined
+from firstcnn.grading.private import private_folder
 
 __all__ = [
     "Inside",
@@ -49,7 +49,6 @@ __all__ = [
     "SandboxError",
     "SandboxUnavailable",
     "is_trusted",
-    "private_folder",
     "start_judge",
 ]
 
@@ -882,44 +881,6 @@ def _map_users(child: int, user: int) -> None:
     for name in ("uid_map", "gid_map"):
         with open(f"/proc/{child}/{name}", "w") as file:
             file.write(f"0 0 1\n{confine.STUDENT} {user} 1\n")
-
-
-_PREFIX = "firstcnn-sandbox-"
-
-
-@contextlib.contextmanager
-def private_folder() -> Iterator[Path]:
-    """Make a folder for sockets, whose path is short enough for them, and remove it.
-
-    Its lock is held as long as it is in use; so those of graders that were killed are found,
-    and removed.
-    """
-    base = Path(tempfile.gettempdir())
-    if len(str(base)) > 60:
-        base = Path("/tmp")
-    _sweep(base)
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
-    lock = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(lock)
-
-
-def _sweep(base: Path) -> None:
-    """Remove the folders of those who were killed, but none that is just being made."""
-    for folder in base.glob(f"{_PREFIX}*"):
-        with contextlib.suppress(OSError):
-            if time.time() - folder.lstat().st_mtime < 60:
-                continue
-            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
-            finally:
-                os.close(lock)
 
 
 def _is_ready(channel: socket.socket, timeout: float | None) -> bool:

@@ -16,7 +16,6 @@ import logging
 import os
 import pickle
 import sqlite3
-import tempfile
 import threading
 import time
 import warnings
@@ -39,6 +38,7 @@ from sqlalchemy.exc import SAWarning
 from firstcnn.grading.choice import may_be_notebook
 from firstcnn.grading.parcel import Parcel, pack
 from firstcnn.grading.preflight import NBGRADERS
+from firstcnn.grading.private import private_folder
 from firstcnn.grading.recording import is_recording_step, unavailable, write_files
 
 __all__ = ["Assignment", "Result", "grade", "logged"]
@@ -312,15 +312,14 @@ class _Autograde(Autograde):
 def _graded(given: Assignment, student: str, submission: Parcel) -> dict[str, bytes]:
     content: _Content = pickle.loads(zlib.decompress(given.packed))
     config = cloudpickle.loads(content.config)
-    with tempfile.TemporaryDirectory(prefix="firstcnn-") as private:
-        root = Path(private)
+    with private_folder() as root:
         place = root / "submitted" / student / given.lesson
         place.parent.mkdir(parents=True)
         submission.unpack(place)
         write_files(root / "source" / given.lesson, content.source)
         write_files(root / "release" / given.lesson, content.release.files)
         (root / "gradebook.db").write_bytes(content.gradebook)
-        config.CourseDirectory.root = private
+        config.CourseDirectory.root = str(root)
         config.CourseDirectory.db_url = f"sqlite:///{root / 'gradebook.db'}"
         converter = _Autograde(coursedir=CourseDirectory(config=config), config=config)
         steps = converter.autograde_preprocessors
