@@ -139,9 +139,10 @@ verify: $(STAMP)  ## prove that course/ and solutions/ are what source/ makes
 	@$(BIN)/firstcnn verify
 
 # Keeps the versions that are in the lock as long as pyproject.toml allows them: UPGRADE=1 for new ones.
+# With extras, since an older pip would otherwise look for the newest version of what has some.
 lock: $(UV)-$(UV_VERSION)  ## work out requirements.lock and environment.yml from pyproject.toml
 	@$(UV) pip compile pyproject.toml --group lab --group build --group test --universal \
-	    --fork-strategy fewest --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	    --fork-strategy fewest --python-version 3.11 --generate-hashes --no-header --no-annotate --no-strip-extras \
 	    --quiet $(if $(UPGRADE),--upgrade) -o requirements.lock
 	@{ sed '/- pip:$$/q' environment.yml && \
 	    sed -n 's/^\([[:alnum:]].*[^ ]\) *\\$$/      - \1/p' requirements.lock && \

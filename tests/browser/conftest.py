@@ -104,12 +104,12 @@ def new_page(chromium, watch, request):
         stale.unlink()
 
     def new_page(**options) -> Page:
-        context = chromium.new_context(**{"viewport": VIEWPORT, **options})
+        context = chromium.new_context(**{"viewport": VIEWPORT, "reduced_motion": "reduce", **options})
         contexts.append(context)
         context.set_default_timeout(PATIENCE)
         watch.follow(context)
         # Without snapshots of the page, which make JupyterLab a third slower.
-        context.tracing.start(screenshots=True)
+        context.tracing.start()
         return context.new_page()
 
     yield new_page
