@@ -104,11 +104,12 @@ def new_page(chromium, watch, request):
         stale.unlink()
 
     def new_page(**options) -> Page:
-        context = chromium.new_context(**{"viewport": VIEWPORT, "reduced_motion": "reduce", **options})
+        usual = {"viewport": VIEWPORT, "reduced_motion": "reduce"}
+        context = chromium.new_context(**{**usual, **options})
         contexts.append(context)
         context.set_default_timeout(PATIENCE)
         watch.follow(context)
-        # Without snapshots of the page, which make JupyterLab a third slower.
+        # Without snapshots and pictures of the page, which make JupyterLab slower.
         context.tracing.start()
         return context.new_page()
 
