@@ -163,7 +163,10 @@ def own_seconds(path):
         "from firstcnn import data\ndata.load_mnist()\n_before = time.process_time()"
     ))  # fmt: skip
     work.cells.append(new_code_cell("print(time.process_time() - _before)"))
-    NotebookClient(work, timeout=600, kernel_name="python3", allow_errors=True).execute()
+    quiet = ["--IPKernelApp.log_level=40"]
+    NotebookClient(
+        work, timeout=600, kernel_name="python3", allow_errors=True, extra_arguments=quiet
+    ).execute()
     return float(work.cells[-1].outputs[-1].text)
 
 
@@ -298,7 +301,7 @@ def main():
     parser.add_argument("--kills", action="store_true", help="kill workers and the main process")
     parser.add_argument("--every", type=float, default=20, help="seconds between two kills")
     options = parser.parse_args()
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, width=100)
     with tempfile.TemporaryDirectory(prefix="firstcnn-benchmark-") as folder:
         if options.kills:
             kills(Path(folder), options, console)
