@@ -281,7 +281,10 @@ def environment_on_path() -> Iterator[None]:
 
 def _expect_success(step: type, lesson: str, result: dict) -> None:
     if not result["success"]:
-        said = (result.get("error") or result.get("log") or "").strip()
+        log = result.get("log") or ""
+        # nbgrader goes on after an error, and then says only that there was one.
+        causes = log[log.index("[ERROR]") :] if "[ERROR]" in log else ""
+        said = (causes or result.get("error") or log).strip()
         verb = "grade" if step.__name__ == "Autograde" else "make"
         raise CourseError(f"nbgrader could not {verb} {lesson}:\n{said}")
 

@@ -163,6 +163,19 @@ def test_a_solution_that_raises_or_writes_to_stderr_is_refused(tmp_path, code, s
     assert not Course(root).release("bad_lesson").exists()
 
 
+def test_what_stopped_nbgrader_is_said_where_it_says_only_that_something_did():
+    told = {
+        "success": False,
+        "log": "[INFO] Converting\n[ERROR] There was an error\nOSError: disk full\n",
+        "error": "NbGraderException: Please see the the above traceback",
+    }
+    with pytest.raises(CourseError, match=r"could not make one:\n\[ERROR\][\s\S]*disk full$"):
+        course._expect_success(type("Generate", (), {}), "one", told)
+    told["log"] = "[INFO] Converting\n"
+    with pytest.raises(CourseError, match=r"\nNbGraderException: Please see"):
+        course._expect_success(type("Generate", (), {}), "one", told)
+
+
 def test_an_unclosed_solution_is_refused_with_its_lesson(tmp_path):
     broken = cell("answer", "open-answer", "### BEGIN SOLUTION\nx = 1")
     root = write_course(tmp_path / "checkout", open_lesson=lesson(broken))
