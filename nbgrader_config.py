@@ -25,6 +25,7 @@ from firstcnn.grading.execute import ApartExporter, GradeApart
 from firstcnn.preprocessors import (
     ClearAnswers,
     HideTests,
+    PlainCode,
     RemoveMarkers,
     StableMetadata,
     StillFigures,
@@ -67,7 +68,7 @@ c.GenerateSolution.preprocessors = [
     StableMetadata,
 ]
 # A submission is put in order, its cells run in a sandbox, and its checks elsewhere. The order is
-# nbgrader's; ours are GradeApart, in place of Execute, and StillFigures.
+# nbgrader's; ours are GradeApart, in place of Execute, StillFigures and PlainCode.
 c.Autograde.exporter_class = ApartExporter
 c.Autograde.autograde_preprocessors = [
     GradeApart,
@@ -75,10 +76,13 @@ c.Autograde.autograde_preprocessors = [
     IgnorePattern,
     ClearMetadataPreprocessor,
     LimitOutput,
+    PlainCode,
     SaveAutoGrades,
     AssignLatePenalties,
     CheckCellMetadata,
 ]
+# Formgrader's pages would undo PlainCode in cells such as those that begin with %%bash.
+c.HighlightMagicsPreprocessor.enabled = False
 # Students see of a check what they had been given. Formgrader shows an instructor all of it.
 c.GenerateFeedback.preprocessors = [GetGrades, HideTests, CSSHTMLHeaderPreprocessor]
 

@@ -110,3 +110,26 @@ class StillFigures(NbGraderPreprocessor):
         """Take the controls out of an output; tell whether there is anything else to see in it."""
         data = output.get("data", {})
         return data.pop(self._controls, None) is None or bool(data)
+
+
+class PlainCode(NbGraderPreprocessor):
+    """Have code that is far longer than any lesson asks for shown without colours.
+
+    What looks for the words of a language can take the square of a cell's length: hours, for a
+    hundred thousand empty lines.
+    """
+
+    longest, most = 10_000, 100_000  # characters: of a cell, and of a notebook
+    _gap = re.compile(r"\s{200}")
+
+    def preprocess(self, nb, resources):
+        """Mark such cells as nbconvert marks those of other languages."""
+        left = self.most
+        for cell in nb.cells:
+            if cell.cell_type == "code":
+                size = len(cell.source)
+                if size > min(self.longest, left) or self._gap.search(cell.source):
+                    cell.metadata["magics_language"] = "text"
+                else:
+                    left -= size
+        return nb, resources

@@ -127,6 +127,8 @@ class Recipe:
         By check, where not all.
     says, hides : list of str
         What the feedback must hold, and what it must not.
+    brings : list of str
+        Files of the student's own that go along with the notebook.
     """
 
     title: str
@@ -135,6 +137,7 @@ class Recipe:
     points: dict[str, float] = field(default_factory=dict)
     says: list[str] = field(default_factory=list)
     hides: list[str] = field(default_factory=list)
+    brings: list[str] = field(default_factory=list)
 
     @property
     def student(self) -> str:
@@ -189,6 +192,8 @@ def load(name: str) -> Family:
                 one.points |= dict.fromkeys(names, float(points))
         elif one and (match := re.fullmatch(r"- (says|hides): (.+)", line)):
             getattr(one, match[1]).append(match[2])
+        elif one and (match := re.fullmatch(r"- brings: (.+)", line)):
+            one.brings += match[1].split()
         elif one and (match := re.fullmatch(r"```python (\w+)", line)):
             code = []
             for _, line in lines:
@@ -309,10 +314,10 @@ class GradedClass:
         shutil.copytree(handed_out, self.course.root, dirs_exist_ok=True)
         decoys = Decoys(folder)
         self.honest = []
-        recipes = [recipe for family in families for recipe in family.recipes]
-        for number, recipe in enumerate(recipes):
+        self.recipes = [recipe for family in families for recipe in family.recipes]
+        for number, recipe in enumerate(self.recipes):
             self._submit(recipe, decoys.places)
-            if number % 10 == 0 or number == len(recipes) - 1:
+            if number % 10 == 0 or number == len(self.recipes) - 1:
                 self.honest.append(f"{recipe.student}-then-honest")
                 self._submit(Recipe(self.honest[-1]), {})
         # Someone else's work, with a secret in it, which comes first.
@@ -379,10 +384,16 @@ class GradedClass:
         return {name: got for name, (got, _) in found.items() if name in POINTS}
 
     def strangers(self) -> list[str]:
-        """Return files beside the graded notebooks that were not released."""
+        """Return files beside the graded notebooks that should not be there, or should."""
         known = {f"{LESSON}.ipynb", "pixels.txt", "timestamp.txt", "submission_secret.txt"}
-        found = (self.course.root / "autograded").rglob("*")
-        return [str(path) for path in found if path.name not in known and not path.is_dir()]
+        root = self.course.root / "autograded"
+        brought = {
+            root / recipe.student / LESSON / name
+            for recipe in self.recipes
+            for name in recipe.brings
+        }
+        found = {path for path in root.rglob("*") if path.name not in known and not path.is_dir()}
+        return sorted(map(str, found ^ brought))
 
     def page(self, student: str) -> str:
         """Return a student's feedback."""

@@ -15,7 +15,7 @@ from nbgrader.utils import determine_grade
 from nbgrader_course import NbgraderCourse
 from notebooks import ROOT, cell, lesson, write_course
 
-from firstcnn.grading import cells, execute, sandbox
+from firstcnn.grading import agent, cells, execute, provisioner, sandbox
 from firstcnn.grading.execute import ApartExporter, GradeApart
 from firstcnn.grading.sandbox import SandboxError, SandboxUnavailable
 
@@ -264,6 +264,68 @@ def test_a_message_that_is_too_large_is_told_where_it_was_sent(graded):
     made = graded("x = 3", NUMBER, "print('x' * 30_000_000)")
     assert points(made) == [2]
     assert "the notebook put out more than" in words(made[2])
+
+
+PARTS = """
+    kernel = get_ipython().kernel
+    iopub, shell = kernel.iopub_thread.socket, kernel.shell_stream.socket
+    ident = kernel._parent_ident["shell"]
+    {}
+    import time
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(
+    "send",
+    [
+        "iopub.send_multipart([b'x', *[b'x' * 4_000_000] * 200], copy=False)",
+        "shell.send_multipart([*ident, *[b'x' * 4_000_000] * 200], copy=False)",
+    ],
+)
+def test_a_message_of_endless_parts_does_not_fill_the_graders_memory(graded, monkeypatch, send):
+    monkeypatch.setattr(provisioner, "_MOST_GROWTH", 200 * 2**20)
+    made = graded("x = 3", NUMBER, PARTS.format(send), NUMBER, timeout=30)
+    assert points(made) == [2, 0]
+    assert "or too much at once" in words(made[2])
+
+
+def test_a_part_that_is_too_large_is_told_where_it_was_sent(graded):
+    send = "shell.send_multipart([*ident, b'x' * 40_000_000], copy=False)"
+    made = graded("x = 3", NUMBER, PARTS.format(send), NUMBER, timeout=30)
+    assert points(made) == [2, 0]
+    assert "or too much at once" in words(made[2])
+
+
+def test_an_answer_that_is_too_large_for_the_connection_ends_no_notebook(graded, monkeypatch):
+    """What is sent over a connection that was closed for that would wait for ever."""
+    monkeypatch.setattr(agent, "MAX_BYTES", 2**20)
+    monkeypatch.setattr(agent, "_SEND_PATIENCE", 1)
+    real = agent.Student.__init__
+
+    def hasty(self, *args, **more):
+        real(self, *args, **more, patience=1)
+
+    monkeypatch.setattr(agent.Student, "__init__", hasty)
+    made = graded(
+        """
+        kernel = get_ipython().kernel
+        send = kernel.session.send
+        def too_much(stream, kind, *args, **more):
+            if kind == "firstcnn_reply":
+                kernel.shell_stream.socket.send_multipart([*more["ident"], bytes(3 * 2**20)])
+            return send(stream, kind, *args, **more)
+        kernel.session.send = too_much
+        x = 3
+        """,
+        NUMBER,
+        NUMBER,
+        "print('still there')",
+    )
+    assert points(made) == [0, 0]
+    assert "x cannot be read: the kernel" in words(made[1])
+    assert "x cannot be read: the kernel" in words(made[2])
+    assert words(made[3]) == "still there"
 
 
 def test_a_cell_that_takes_too_long_is_interrupted(graded):

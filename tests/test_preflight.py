@@ -843,6 +843,30 @@ def test_text_of_the_students_own_is_shown_without_harm():
     assert by_id(prepared.notebook, "text").source == by_id(released(), "text")["source"]
 
 
+def test_a_picture_whose_name_is_no_text_is_left_out(course, handed_in, tmp_path):
+    """Half a pair of surrogates cannot be written to a file; it would stop a whole class."""
+    document = answered()
+    pictures = {name: {"image/png": PNG} for name in ("\ud800.png", "a\0.png", "p.png")}
+    document["cells"].append(
+        {"cell_type": "markdown", "source": "![p](attachment:p.png)", "attachments": pictures}
+    )
+    put(handed_in.path / f"{NAME}.ipynb", document)
+    prepared = handed_in.write(course, tmp_path / "made")
+    assert prepared.notebook.cells[-1].attachments == {"p.png": {"image/png": PNG}}
+
+
+def test_cells_of_a_students_own_are_left_out_where_they_are_a_library():
+    document = answered()
+    own = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None}
+    document["cells"] += [own | {"id": f"o{n}", "source": "#" * 300_000} for n in range(9)]
+    prepared, said = said_of(document)
+    assert [cell.id for cell in prepared.notebook.cells if cell.id[0] == "o"] == [
+        f"o{n}" for n in range(6)
+    ]
+    assert "Some cells held no text, or far too much" in said
+    assert answers(prepared.notebook) == MINE
+
+
 def test_hundreds_of_cells_of_prose_are_shown_as_plain_text():
     document = answered()
     document["cells"] += [
@@ -1011,13 +1035,13 @@ def test_a_copy_stands_in_for_a_notebook_that_is_broken(course, handed_in, data)
 
 
 def test_without_a_notebook_the_untouched_one_stands_in(course, handed_in):
-    put(handed_in.path / "essay.txt", b"sorry")
+    put(handed_in.path / "essay.docx", b"sorry")
     prepared = handed_in.prepare(course)
     assert prepared.notebook == released()
     assert prepared.refusals == {
         "": "The notebook could not be graded. There is no notebook `small.ipynb`."
     }
-    assert prepared.repairs == ["What is not part of the lesson was left out: `essay.txt`."]
+    assert prepared.repairs == ["What is not part of the lesson was left out: `essay.docx`."]
 
 
 def test_the_notebook_of_another_lesson_is_refused(course, handed_in):
@@ -1123,18 +1147,24 @@ def test_a_hard_link_is_copied(course, handed_in, tmp_path):
     assert (tmp_path / "kept.ipynb").stat().st_nlink == 2
 
 
-def test_only_files_that_the_release_names_are_admitted(course, handed_in, tmp_path):
+def test_only_files_that_can_do_no_harm_are_admitted(course, handed_in, tmp_path):
     put(handed_in.path / f"{NAME}.ipynb")
     put(handed_in.path / "data" / "digits.csv", b"3,4")
     for name in (
         *(
             "numpy.py",
             "keras/__init__.py",
+            "PIL/data.csv",
+            "json.py",
+            "__main__.py",
             "ipykernel_launcher.py",
             ".ipython/profile/startup/x.py",
+            "ipython_config.py",
+            "jupyter_nbconvert_config.json",
         ),
-        *("nbgrader_config.py", "sitecustomize.py", "usercustomize.py", "x.pth", "data/more.csv"),
-        *("digits.csv", "line\nbreak", "<b>.py", os.fsdecode(b"\xff\xfe"), "-rf", "a`b"),
+        *("nbgrader_config.py", "sitecustomize.py", "usercustomize.py", "x.pth", "page.html"),
+        *("line\nbreak.py", "<b>.py", os.fsdecode(b"\xff\xfe.py"), "-rf", "a`b"),
+        *("other.ipynb/x.csv", "small.html/x.csv", "x.exe", "odd\udcff.csv"),
     ):
         put(handed_in.path / name, b"raise SystemExit")
     made = tmp_path / "made"
@@ -1147,6 +1177,40 @@ def test_only_files_that_the_release_names_are_admitted(course, handed_in, tmp_p
     assert said.endswith(" and others.")
     assert "\n" not in said
     assert said.count("`") == 10
+
+
+OWN = ("helpers.py", "mine/__init__.py", "mine/data/table.csv", "data/more.csv", "my digit (1).png")
+
+
+def test_modules_and_data_of_a_students_own_go_along(course, handed_in, tmp_path):
+    put(handed_in.path / f"{NAME}.ipynb")
+    for name in OWN:
+        put(handed_in.path / name, name.encode())
+    made = tmp_path / "made"
+    prepared = handed_in.write(course, made)
+    files = {path.relative_to(made).as_posix() for path in made.rglob("*") if path.is_file()}
+    assert files == {f"{NAME}.ipynb", *OWN}
+    assert all((made / name).read_bytes() == name.encode() for name in OWN)
+    assert prepared.repairs == []
+
+
+@pytest.mark.parametrize(("count", "size"), [(101, 1), (2, 9 * 2**20)])
+def test_of_too_much_nothing_goes_along(course, handed_in, tmp_path, count, size):
+    put(handed_in.path / f"{NAME}.ipynb")
+    for number in range(count):
+        put(handed_in.path / f"{number}.csv", b"1" * size)
+    made = tmp_path / "made"
+    prepared = handed_in.write(course, made)
+    assert [path.name for path in made.iterdir()] == [f"{NAME}.ipynb"]
+    assert "left out: `0.csv`, `1.csv`" in prepared.repairs[0]
+
+
+def test_a_folder_in_place_of_a_file_of_the_release_does_not_go_along(course, handed_in, tmp_path):
+    put(handed_in.path / f"{NAME}.ipynb")
+    put(handed_in.path / "data" / "digits.csv" / "x.csv")
+    made = tmp_path / "made"
+    handed_in.write(course, made)
+    assert [path.name for path in made.iterdir()] == [f"{NAME}.ipynb"]
 
 
 def test_thousands_of_files_and_deep_folders_are_not_walked_to_the_end(course, handed_in):

@@ -15,6 +15,7 @@ from firstcnn.grading.sanitise import (
     LONGEST_HTML,
     LONGEST_MARKDOWN,
     LONGEST_TEXT,
+    Allowance,
     fenced,
     plain_text,
     sanitise_html,
@@ -146,6 +147,38 @@ def test_what_is_too_long_is_not_parsed():
     assert len(fenced("x" * 10**7)) <= LONGEST_TEXT
     # Without the limits this would be minutes.
     assert time.process_time() - start < 60
+
+
+@pytest.mark.parametrize("bracket", "([{")
+def test_brackets_without_end_in_a_style_are_no_error(bracket):
+    source = f'before <b style="color: {bracket * 2000}">x</b>'
+    assert_harmless(sanitise_html(source))
+    safe = sanitise_markdown(source)
+    assert_harmless(page(safe))
+    assert "before" in safe
+
+
+def test_what_a_notebook_shows_has_a_limit():
+    shown = [
+        {"output_type": "stream", "text": "x" * 60},
+        {"output_type": "display_data", "data": {"text/plain": "p", "text/html": "<b>x</b>"}},
+        {"output_type": "display_data", "data": {"text/plain": "p", "text/markdown": "*x*"}},
+        {"output_type": "error", "ename": "E", "evalue": "v", "traceback": ["t"] * 5000},
+    ]
+    assert len(sanitise_outputs(shown)[3].traceback) == 1001
+    allowance = Allowance(outputs=9, html=10, markdown=3, text=1100)
+    first, second, third = (sanitise_outputs(shown, allowance) for _ in range(3))
+    assert [set(one.get("data", {})) for one in first] == [
+        *(set(), {"text/plain", "text/html"}, {"text/plain", "text/markdown"}, set())
+    ]
+    assert first[0].text == "x" * 60
+    # Of each, there is less left than would be needed.
+    assert second[0].text == "... (the rest is not shown)"
+    assert [set(one.get("data", {})) for one in second] == [
+        *(set(), {"text/plain"}, {"text/plain"}, set())
+    ]
+    assert len(third) == 2
+    assert third[1].text == "... (the rest is not shown)\n"
 
 
 def test_outputs_keep_what_can_be_seen():

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 REQUEST, REPLY = "firstcnn_request", "firstcnn_reply"
 
+#: Seconds for a request to leave. It never does when the connection was closed over an answer.
+_SEND_PATIENCE = 10
+
 # ---- in the student's kernel ------------------------------------------------------------------
 
 
@@ -241,11 +244,17 @@ class Student:
     def _install(self) -> None:
         """Have the agent imported in the kernel."""
         code = f"__import__({__name__!r}, fromlist=['install']).install()"
-        settings = {"silent": True, "store_history": False, "allow_stdin": False}
+        request = {
+            "code": code,
+            "silent": True,
+            "store_history": False,
+            "user_expressions": {},
+            "allow_stdin": False,
+            "stop_on_error": False,
+        }
         deadline = time.monotonic() + 3 * self._patience
         while (left := deadline - time.monotonic()) > 0:
-            sent = self._client.execute(code, stop_on_error=False, **settings)
-            reply = self._reply(sent, left)
+            reply = self._reply(self._send("execute_request", request), left)
             if reply is None:
                 self._late = True
                 break
@@ -276,7 +285,14 @@ class Student:
         return None
 
     def _send(self, kind: str, content: dict, buffers: list[bytes] | None = None) -> str:
-        sent = self._client.session.send(self._socket(), kind, content, buffers=buffers)
+        import zmq
+
+        try:
+            sent = self._client.session.send(self._socket(), kind, content, buffers=buffers)
+        except zmq.Again:
+            raise TooLarge(
+                "sent more at once than is taken in, and is not heard any more"
+            ) from None
         return sent["header"]["msg_id"]
 
     def _socket(self) -> Any:
@@ -308,7 +324,10 @@ def connected(connection_file: str) -> Iterator[BlockingKernelClient]:
     from jupyter_client import BlockingKernelClient
 
     context = zmq.Context()
-    context.maxmsgsize = MAX_BYTES + 2**20  # sockets made from it have this from the start
+    # Sockets made from it have these from the start.
+    context.maxmsgsize = MAX_BYTES + 2**20
+    context.rcvhwm = 2
+    context.sndtimeo = 1000 * _SEND_PATIENCE
     client = BlockingKernelClient(context=context)
     client.load_connection_file(connection_file)
     client.start_channels(iopub=False, stdin=False, hb=False)

@@ -26,6 +26,10 @@ STOP_PATIENCE = 10
 IDLE_PATIENCE = 4
 
 
+#: Why a kernel is ended that has lost its connection, as the end of a sentence.
+UNHEARD = "sent more at once than is taken in"
+
+
 class Ended(Exception):
     """The kernel has ended, and no cell runs in it any more."""
 
@@ -171,7 +175,11 @@ class Cells:
         return [socket for socket, _ in self._poller.poll(1000 * patience)]
 
     def _send(self, kind: str, content: dict[str, Any]) -> str:
-        return self._session.send(self._shell, kind, content)["header"]["msg_id"]
+        try:
+            return self._session.send(self._shell, kind, content)["header"]["msg_id"]
+        except zmq.Again:
+            self._kernel.end(UNHEARD)
+            raise Ended from None
 
     def _receive(self, socket: zmq.Socket, sent: str) -> tuple[str, dict[str, Any]] | None:
         """Return kind and content of the next message, if it is one about what was sent."""

@@ -40,7 +40,7 @@ from firstcnn.grading.sandbox import (
     is_trusted,
     start_judge,
 )
-from firstcnn.grading.sanitise import sanitise_outputs
+from firstcnn.grading.sanitise import Allowance, sanitise_outputs
 
 __all__ = ["ApartExporter", "GradeApart"]
 
@@ -131,8 +131,9 @@ class GradeApart(NbGraderPreprocessor):
         told["seconds"] = round(time.monotonic() - start, 2)
         if memory:
             told["memory"] = round(memory / MIB)
+        allowance = Allowance()
         for cell, ran in shown:  # not before: a cell may update what another has shown
-            cell.outputs = sanitise_outputs(ran.outputs)
+            cell.outputs = sanitise_outputs(ran.outputs, allowance)
             cell.execution_count = ran.count
         return nb, resources
 

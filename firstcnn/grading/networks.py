@@ -223,7 +223,7 @@ def _admitted(node: Any, owner: str = "") -> Any:
     named = node.get("class_name")
     if named is None and not node.keys() & {"module", "registered_name"}:
         _refuse_lambda(node, owner)
-        return {key: _admitted(value, owner) for key, value in node.items()}
+        return {key: _setting(key, value, owner) for key, value in node.items()}
     if not isinstance(named, str):
         raise WireError("is no model")
     if named == "function":
@@ -239,6 +239,18 @@ def _admitted(node: Any, owner: str = "") -> Any:
         key: _admitted(value, named if is_layer else owner) if key != "class_name" else value
         for key, value in inside.items()
     }
+
+
+def _setting(name: str, value: Any, owner: str) -> Any:
+    """Copy one setting of a layer."""
+    try:
+        return _admitted(value, owner)
+    except WireError:
+        # Done with, where the weights are known: a function that has set them at first, or has
+        # held them down in training, is not missed.
+        if name.endswith(("_initializer", "_regularizer", "_constraint")):
+            return None
+        raise
 
 
 def _refuse_lambda(node: dict, owner: str) -> None:

@@ -1,8 +1,9 @@
 """A submission is copied out and put in order before any kernel or nbgrader itself sees it.
 
 nbgrader trusts the files that students hand in: one repeated name in one notebook stops the
-grading of a class. So it gets other files: the lesson's notebook, found and repaired, and those
-files beside it that the release has too. What was handed in is only read.
+grading of a class. So it gets other files: the lesson's notebook, found and repaired, those files
+beside it that the release has too, and modules and data of the student's own, if they can do no
+harm (`firstcnn.grading.own`). What was handed in is only read.
 
 `PreparedExporter` does this for ``nbgrader autograde`` and for formgrader's button::
 
@@ -36,6 +37,7 @@ from traitlets import Unicode
 from firstcnn.grading.choice import choose
 from firstcnn.grading.intake import Folder, Refused, read_file
 from firstcnn.grading.lesson import Lesson
+from firstcnn.grading.own import brought
 from firstcnn.grading.repairs import Prepared, quoted, refused, repair
 
 __all__ = [
@@ -73,7 +75,7 @@ class Release:
     lessons : dict of str to Lesson
         Its notebooks, by name.
     files : list of str
-        Its other files, by their path in the folder: the only ones that a submission may bring.
+        Its other files, by their path in the folder.
 
     Raises
     ------
@@ -116,7 +118,7 @@ def prepare(submission: Path, release: Release) -> dict[str, Prepared]:
     if submission.is_symlink():
         reason = "What was handed in is a link, and no folder."
         return {name: refused(lesson, reason) for name, lesson in release.lessons.items()}
-    made, used = {}, set(release.files)
+    made, used = {}, {*release.files, *brought(folder, release.files)}
     for name, lesson in release.lessons.items():
         try:
             choice = choose(folder, name, lesson, set(release.lessons) - {name})
@@ -203,7 +205,8 @@ def write(submission: Path, release: Release, place: Path) -> dict[str, Prepared
     made = prepare(submission, release)
     folder = Folder(submission, release.ignore)
     place.mkdir(parents=True)
-    for name in set(release.files) & set(folder.files):
+    own = brought(folder, release.files)
+    for name in (*sorted(set(release.files) & set(folder.files)), *own):
         try:
             content = folder.read(name, _LARGEST_OTHER)
         except Refused as error:

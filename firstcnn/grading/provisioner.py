@@ -8,6 +8,7 @@ started is the submission, and is copied.
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 import time
 from pathlib import Path
@@ -21,7 +22,7 @@ from zmq.utils.monitor import parse_monitor_message
 
 from firstcnn import data as mnist
 from firstcnn.grading.nursery import WarmProvisioner
-from firstcnn.grading.sandbox import Limits, Sandbox, is_trusted
+from firstcnn.grading.sandbox import MIB, Limits, Sandbox, is_trusted
 
 
 class SandboxProvisioner(WarmProvisioner):
@@ -90,6 +91,10 @@ class SandboxProvisioner(WarmProvisioner):
         self._close()
 
 
+#: Seconds for a message to leave. It never does when the connection was closed over what came in.
+SEND_PATIENCE = 10
+
+
 def cautious(client: type[KernelClient], sandbox: Sandbox) -> type[KernelClient]:
     """Return a kind of client whose memory a kernel cannot fill.
 
@@ -110,10 +115,17 @@ def cautious(client: type[KernelClient], sandbox: Sandbox) -> type[KernelClient]
             # Sockets made from it have these from the start.
             context.maxmsgsize = sandbox.limits.message
             context.rcvhwm = 100
+            context.sndtimeo = 1000 * SEND_PATIENCE
             return context
 
         def connect_iopub(self, identity: bytes | None = None) -> zmq.Socket:
             connected = super().connect_iopub(identity)
+            sandbox.watch(_Hearing(connected))
+            sandbox.watch(_Growth())
+            return connected
+
+        def connect_shell(self, identity: bytes | None = None) -> zmq.Socket:
+            connected = super().connect_shell(identity)
             sandbox.watch(_Hearing(connected))
             return connected
 
@@ -157,6 +169,33 @@ class _Hearing:
     def close(self) -> None:
         """Listen no more; until then the client's context cannot come to its end."""
         self._events.close()
+
+
+#: Bytes. To take in the largest value that can be graded takes half of it.
+_MOST_GROWTH = 1536 * MIB
+
+
+class _Growth:
+    """Tell when this process takes in far more than a kernel has any reason to send.
+
+    A message may have any number of parts, all of which are received before anyone can look at
+    the first one, and ZeroMQ has a limit for the size of a part alone.
+    """
+
+    def __init__(self) -> None:
+        self._before = self._memory()
+
+    def __call__(self) -> str | None:
+        """Name what the sandbox is to be ended for."""
+        return "output" if self._memory() - self._before > _MOST_GROWTH else None
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+    @staticmethod
+    def _memory() -> int:
+        status = Path("/proc/self/status").read_text()
+        return 1024 * sum(map(int, re.findall(r"^(?:RssAnon|VmSwap):\s*(\d+)", status, re.M)))
 
 
 def mnist_folder() -> Path | None:

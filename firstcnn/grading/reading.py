@@ -257,7 +257,7 @@ def _attachments(found: Any) -> dict[str, dict[str, str]]:
     for name, kinds in found.items() if isinstance(found, dict) else ():
         for kind in ("image/png", "image/jpeg"):
             data = plain_text(kinds.get(kind)) if isinstance(kinds, dict) else None
-            if is_image(data):
+            if is_image(data) and name.isprintable():
                 kept[name] = {kind: re.sub(r"\s", "", data)}
     return kept
 

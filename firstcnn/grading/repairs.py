@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nbformat import NotebookNode, from_dict
@@ -71,6 +71,9 @@ _SENTENCES = {
 #: each takes up to half a second.
 _MOST_PROSE = 200
 
+#: Characters of a student's own cells, all together: pages are made of them.
+_MOST_OWN = 2_000_000
+
 _CELL_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -126,9 +129,12 @@ def repair(draft: Draft, lesson: Lesson) -> Prepared:
     refusals: dict[str, str] = {}
     repairs = [*draft.repairs, *_about_kernel(draft, lesson), *_about_tags(draft, lesson)]
     cells = []
+    left = _MOST_OWN
     for spot in order.spots:
         if spot.label is None:
-            cells.append(_own(spot.cell, lesson, repairs, crowded))
+            left -= len(spot.cell.source or "")
+            cell = spot.cell if left >= 0 else replace(spot.cell, source=None)
+            cells.append(_own(cell, lesson, repairs, crowded))
         else:
             cells.append(_marked(spot, lesson, order.notes, refusals, crowded))
     about = [

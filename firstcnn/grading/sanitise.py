@@ -14,9 +14,11 @@ character that cannot be seen, and what is still not safe is shown as a block of
 from __future__ import annotations
 
 import base64
+import itertools
 import re
 import warnings
 from collections.abc import Collection
+from dataclasses import dataclass
 from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,7 +29,14 @@ from bs4 import BeautifulSoup, MarkupResemblesLocatorWarning
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode, from_dict
 
-__all__ = ["fenced", "plain_text", "sanitise_html", "sanitise_markdown", "sanitise_outputs"]
+__all__ = [
+    "Allowance",
+    "fenced",
+    "plain_text",
+    "sanitise_html",
+    "sanitise_markdown",
+    "sanitise_outputs",
+]
 
 #: Characters. Longer HTML is not shown and longer markdown is shown as plain text: bleach and
 #: mistune would need too long for it, here and in the pages. Longer text is cut.
@@ -50,6 +59,9 @@ _TAGS = _words(
 _PAGE_IDS = _words("notebook notebook-container statusmessage toc")
 _HEADINGS = _words("h1 h2 h3 h4 h5 h6")
 _EMPTY = _words("br col hr img input")
+# Each paragraph that begins inside of these repeats all of them, in browsers and in bleach.
+_REPEATED = _words("a b big code em font i nobr s small strike strong tt u")
+_MOST_REPEATED = 20
 _WITH_CONTENT = _words("iframe math noscript object script style svg template")
 
 # No property moves, stretches or hides anything: what is shown stays in its place.
@@ -188,6 +200,10 @@ def sanitise_html(source: str) -> str:
             soup = BeautifulSoup(_STRAY.sub("&lt;", source), "html.parser")
         for element in soup.find_all(list(_WITH_CONTENT)):
             element.decompose()
+        for element in soup.find_all(list(_REPEATED)):
+            around = (one for one in element.parents if one.name in _REPEATED)
+            if next(itertools.islice(around, _MOST_REPEATED, None), None) is not None:
+                return ""
         cleaned = _CLEANER.clean(str(soup))
         return source if _is_same(source, cleaned) else cleaned
     except RecursionError:  # nested deeper than anything that is meant to be read
@@ -281,10 +297,28 @@ def _is_safe(source: str, attachments: dict, reserved: Collection[str]) -> bool:
     page = _ATTACHED.sub(r"\1", page)
     if len(page) > 10 * LONGEST_MARKDOWN:
         return False
-    taken = [value for _, names in _events(page) for name, value in names if name == "id"]
-    if any(one in _PAGE_IDS or one in reserved for one in taken):
+    events = _events(page)
+    taken = [value for _, names in events for name, value in names if name == "id"]
+    if any(one in _PAGE_IDS or one in reserved for one in taken) or not _is_nested(events):
         return False
-    return _is_bare(page) or _is_same(page, _PAGE_CLEANER.clean(page))
+    try:
+        return _is_bare(page) or _is_same(page, _PAGE_CLEANER.clean(page))
+    except RecursionError:  # nested deeper than anything that is meant to be read
+        return False
+
+
+def _is_nested(events: list) -> bool:
+    """Tell whether tags are closed in turn, which cleaning would put right, and not too deep."""
+    open_tags: list[str] = []
+    for name, _ in events:
+        if name.startswith("/"):
+            if not open_tags or open_tags.pop() != name[1:]:
+                return False
+        elif not name.startswith('"') and name not in _EMPTY:
+            open_tags.append(name)
+            if sum(one in _REPEATED for one in open_tags) > _MOST_REPEATED:
+                return False
+    return not open_tags
 
 
 def _is_same(page: str, cleaned: str) -> bool:
@@ -341,13 +375,47 @@ def _events(page: str) -> list:
 # ---- outputs ----------------------------------------------------------------------------------
 
 
-def sanitise_outputs(outputs: Any) -> list[NotebookNode]:
+_REST = "... (the rest is not shown)"
+_MOST_LINES = 1000  # of a traceback
+
+
+@dataclass
+class Allowance:
+    """What the outputs of a notebook may hold, all together; what is beyond that is not shown.
+
+    Parameters
+    ----------
+    outputs : int
+        How many.
+    html, markdown : int
+        Characters that have to be cleaned, of which those of markdown take longest: up to a
+        second for a thousand.
+    text : int
+        Characters that need not.
+    """
+
+    outputs: int = 5000
+    html: int = 1_000_000
+    markdown: int = 100_000
+    text: int = 4_000_000
+
+    def grants(self, what: str, size: int) -> bool:
+        """Take from it, if there is as much left."""
+        left = getattr(self, what) - size
+        if left >= 0:
+            setattr(self, what, left)
+        return left >= 0
+
+
+def sanitise_outputs(outputs: Any, allowance: Allowance | None = None) -> list[NotebookNode]:
     """Return the outputs of a student's cell, as far as they can be shown.
 
     Parameters
     ----------
     outputs : object
         What the notebook or the kernel says are outputs; anything at all.
+    allowance : Allowance, optional
+        What is left for this cell and the cells after it.
 
     Returns
     -------
@@ -357,27 +425,37 @@ def sanitise_outputs(outputs: Any) -> list[NotebookNode]:
     """
     if not isinstance(outputs, list):
         return []
-    made = [_output(one) for one in outputs if isinstance(one, dict)]
-    return [from_dict(one) for one in made if one is not None]
+    allowance = allowance or Allowance()
+    made = []
+    for one in outputs:
+        if not allowance.grants("outputs", 1):
+            made.append({"output_type": "stream", "name": "stdout", "text": f"{_REST}\n"})
+            break
+        if isinstance(one, dict) and (shown := _output(one, allowance)) is not None:
+            made.append(shown)
+    return [from_dict(one) for one in made]
 
 
-def _output(output: dict) -> dict | None:
+def _output(output: dict, allowance: Allowance) -> dict | None:
     kind = output.get("output_type")
     if kind == "stream":
         name = "stderr" if output.get("name") == "stderr" else "stdout"
-        return {"output_type": kind, "name": name, "text": _short(output.get("text"))}
+        return {"output_type": kind, "name": name, "text": _short(output.get("text"), allowance)}
     if kind == "error":
         trace = output.get("traceback")
+        trace = trace if isinstance(trace, list) else []
+        if len(trace) > _MOST_LINES:
+            trace = [*trace[: _MOST_LINES // 2], _REST, *trace[-_MOST_LINES // 2 :]]
         return {
             "output_type": kind,
-            "ename": _short(output.get("ename")),
-            "evalue": _short(output.get("evalue")),
-            "traceback": [_short(line) for line in trace] if isinstance(trace, list) else [],
+            "ename": _short(output.get("ename"), allowance),
+            "evalue": _short(output.get("evalue"), allowance),
+            "traceback": [_short(line, allowance) for line in trace],
         }
     if kind not in ("display_data", "execute_result"):
         return None
     data = output.get("data")
-    shown = _data(data) if isinstance(data, dict) else {}
+    shown = _data(data, allowance) if isinstance(data, dict) else {}
     if not shown:
         return None
     made = {"output_type": kind, "data": shown, "metadata": _sizes(output.get("metadata"), shown)}
@@ -387,20 +465,24 @@ def _output(output: dict) -> dict | None:
     return made
 
 
-def _data(data: dict) -> dict[str, str]:
+def _data(data: dict, allowance: Allowance) -> dict[str, str]:
     shown = {}
     for kind, value in data.items():
         text = plain_text(value)
         if text is None:
             continue
         if kind == "text/plain":
-            shown[kind] = _cut(text, LONGEST_TEXT)
-        elif kind == "text/latex" and len(text) <= LONGEST_MARKDOWN:
-            shown[kind] = text  # nbconvert escapes it
+            shown[kind] = _short(text, allowance)
+        elif kind == "text/latex":
+            if len(text) <= LONGEST_MARKDOWN and allowance.grants("text", len(text)):
+                shown[kind] = text  # nbconvert escapes it
         elif kind == "text/markdown":
-            shown[kind] = sanitise_markdown(text)
-        elif kind == "text/html" and (safe := sanitise_html(text)):
-            shown[kind] = safe
+            if allowance.grants("markdown", min(len(text), LONGEST_MARKDOWN)):
+                shown[kind] = sanitise_markdown(text)
+        elif kind == "text/html":
+            granted = allowance.grants("html", min(len(text), LONGEST_HTML))
+            if granted and (safe := sanitise_html(text)):
+                shown[kind] = safe
         elif kind in _IMAGES and is_image(text):
             shown[kind] = text
         elif kind == "image/svg+xml" and len(text) <= LONGEST_IMAGE:
@@ -432,12 +514,13 @@ def _sizes(metadata: Any, shown: dict[str, str]) -> dict[str, dict[str, Any]]:
     return {kind: one for kind, one in kept.items() if one}
 
 
-def _short(value: Any) -> str:
-    return _cut(plain_text(value) or "", LONGEST_TEXT)
+def _short(value: Any, allowance: Allowance) -> str:
+    text = _cut(plain_text(value) or "", LONGEST_TEXT)
+    return text if allowance.grants("text", len(text)) else _REST
 
 
 def _cut(text: str, most: int) -> str:
     if len(text) <= most:
         return text
-    mark = "\n... (the rest is not shown)"
+    mark = f"\n{_REST}"
     return text[: most - len(mark)] + mark

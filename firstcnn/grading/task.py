@@ -36,6 +36,7 @@ from sqlalchemy import Connection, create_engine, select
 from sqlalchemy.exc import SAWarning
 
 from firstcnn.grading.choice import may_be_notebook
+from firstcnn.grading.own import may_be_brought
 from firstcnn.grading.parcel import Parcel, pack
 from firstcnn.grading.preflight import NBGRADERS
 from firstcnn.grading.private import private_folder
@@ -55,7 +56,7 @@ class Assignment:
     ignore : tuple of str
         Patterns of names that belong to no submission.
     others : frozenset of str
-        The files that a submission may bring, besides notebooks.
+        The release's files, besides notebooks.
     packed : bytes
         The rest.
     digest : str
@@ -70,12 +71,10 @@ class Assignment:
 
     def pack(self, submission: Path) -> Parcel:
         """Read a submission, as far as it can be graded."""
-        return pack(
-            submission,
-            self.ignore,
-            wanted=lambda name: name in self.others or may_be_notebook(name),
-            beside=NBGRADERS,
-        )
+        return pack(submission, self.ignore, wanted=self._may_be_used, beside=NBGRADERS)
+
+    def _may_be_used(self, name: str) -> bool:
+        return name in self.others or may_be_notebook(name) or may_be_brought(name)
 
 
 @dataclass(frozen=True)
