@@ -519,6 +519,60 @@ class OwnModel(keras.Model):
         return inputs
 
 
+class Subclassed(keras.Model):
+    """A network as it is written in PyTorch."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution = keras.layers.Conv2D(3, 3, activation="relu")
+        self.flatten, self.dropout = keras.layers.Flatten(), keras.layers.Dropout(0.5)
+        self.dense = keras.layers.Dense(10, activation="softmax")
+
+    def call(self, inputs, training=None):
+        flat = self.flatten(self.convolution(inputs))
+        return self.dense(self.dropout(flat, training=training))
+
+
+def test_a_model_of_a_class_of_its_own_arrives_as_what_it_does():
+    model = Subclassed()
+    model.compile("adam", "sparse_categorical_crossentropy")
+    images = np.random.default_rng(0).random((64, 8, 8, 1)).astype("float32")
+    model.fit(images, np.arange(64) % 10, verbose=0)
+    arrived = there_and_back(model)
+    assert type(arrived).__module__.startswith("keras.")
+    kinds = [type(layer).__name__ for layer in arrived.layers]
+    assert kinds == ["InputLayer", "Conv2D", "Flatten", "Dropout", "Dense"]
+    assert arrived.loss == "sparse_categorical_crossentropy"
+    np.testing.assert_array_equal(
+        arrived.predict(images, verbose=0), model.predict(images, verbose=0)
+    )
+
+
+class Mixed(Subclassed):
+    """One of its layers is of a class of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = OwnLayer(10)
+
+
+class Loose(Subclassed):
+    """What it does is not all done by layers."""
+
+    def call(self, inputs, training=None):
+        return super().call(tf.convert_to_tensor(inputs), training=training)
+
+
+@pytest.mark.parametrize("make", [Mixed, Loose])
+def test_what_keras_cannot_say_of_it_answers_nothing(make):
+    model = make()
+    model(np.zeros((1, 8, 8, 1), "float32"))
+    arrived = there_and_back(model)
+    assert arrived.layers == []
+    with pytest.raises(NotImplementedError):
+        arrived.predict(np.zeros((1, 8, 8, 1), "float32"), verbose=0)
+
+
 @pytest.mark.parametrize(
     "make",
     [
@@ -609,8 +663,8 @@ def _set(*keys, value):
         _set("config", "name", value={"module": "os", "class_name": "system", "config": {}}),
         _set("config", "activation", value={"class_name": "function", "config": "system"}),
         _set("config", "activation", value={"class_name": "__lambda__", "config": {"value": "x"}}),
-        _set("config", "kernel_initializer", value=object),
-        _set("config", "kernel_initializer", value={"class_name": "__numpy__", "config": {}}),
+        _set("config", "activation", value=object),
+        _set("config", "activation", value={"class_name": "__numpy__", "config": {}}),
         _set("config", value={"unknown": 1}),
         lambda description, layer: description.update(weights=[]),
         lambda description, layer: description.update(weights=None),
@@ -642,7 +696,7 @@ def test_a_model_that_nobody_built_is_refused(change):
         (
             _set(
                 "config",
-                "kernel_initializer",
+                "activation",
                 value={"class_name": "__numpy__", "config": {"value": [1], "dtype": "V10000000"}},
             ),
             "is no model",
@@ -653,6 +707,22 @@ def test_a_model_is_refused_before_keras_sees_it(change, says, monkeypatch):
     monkeypatch.setattr(keras.Sequential, "from_config", lambda config: pytest.fail("it was made"))
     with pytest.raises(WireError, match=says):
         networks.built(hostile(change))
+
+
+@pytest.mark.parametrize("name", ["kernel_initializer", "bias_regularizer", "kernel_constraint"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"class_name": "__numpy__", "config": {"value": [1], "dtype": "V10000000"}},
+        {"module": "os", "class_name": "system", "config": {"command": "true"}},
+        {"class_name": "__lambda__", "config": {"value": "x"}},
+    ],
+)
+def test_what_is_done_with_is_left_out_where_it_is_not_keras_own(name, value):
+    """Its weights are there: nobody needs what has set or held them, and nothing is made of it."""
+    arrived = networks.built(hostile(_set("config", name, value=value)))
+    assert arrived.layers[-1].get_config()[name] is None
+    np.testing.assert_array_equal(arrived.get_weights()[-1], small().get_weights()[-1])
 
 
 def test_weights_are_counted_before_a_model_takes_memory(monkeypatch):
