@@ -232,7 +232,7 @@ def test_grades_files_and_rows_are_nbgraders(school, tmp_path):
     early = school.hand_in("early", RIGHT)
     (early / "timestamp.txt").write_text("2026-02-02 10:00:00 UTC")
     (early / "beside.txt").write_text("of the student")
-    (early / "more.txt").write_text("of the student")
+    (early / "more.doc").write_text("of the student")
     (school.hand_in("broken", []) / "small.ipynb").write_text("no notebook")
     (school.hand_in("missing", []) / "small.ipynb").unlink()
     odd = school.hand_in("odd [1]* name", RIGHT)

@@ -26,7 +26,7 @@ from notebooks import ROOT
 
 import firstcnn
 from firstcnn import kernel
-from firstcnn.grading import confine, isolated, keeper, sandbox
+from firstcnn.grading import confine, isolated, keeper, private, sandbox
 from firstcnn.grading.judge import Judge
 from firstcnn.grading.nursery import SOCKET_VARIABLE, Nursery, NurseryError, fork_confined
 from firstcnn.grading.sandbox import Limits, Sandbox, SandboxError, SandboxUnavailable
@@ -990,7 +990,7 @@ def test_nothing_survives_a_grader_that_is_killed(kind, tmp_path, request):
     wait_for(lambda: not alive(mark), patience=10)
     # Its folder, which holds nothing but sockets, goes with the next sandbox but one minute.
     folder = Path(line.split()[1]).parent
-    assert folder.name.startswith(sandbox._PREFIX)
+    assert folder.name.startswith(private._PREFIX)
     long_ago = time.time() - 1000
     os.utime(folder, (long_ago, long_ago))
     with Sandbox(None):
