@@ -519,60 +519,6 @@ class OwnModel(keras.Model):
         return inputs
 
 
-class Subclassed(keras.Model):
-    """A network as it is written in PyTorch."""
-
-    def __init__(self):
-        super().__init__()
-        self.convolution = keras.layers.Conv2D(3, 3, activation="relu")
-        self.flatten, self.dropout = keras.layers.Flatten(), keras.layers.Dropout(0.5)
-        self.dense = keras.layers.Dense(10, activation="softmax")
-
-    def call(self, inputs, training=None):
-        flat = self.flatten(self.convolution(inputs))
-        return self.dense(self.dropout(flat, training=training))
-
-
-def test_a_model_of_a_class_of_its_own_arrives_as_what_it_does():
-    model = Subclassed()
-    model.compile("adam", "sparse_categorical_crossentropy")
-    images = np.random.default_rng(0).random((64, 8, 8, 1)).astype("float32")
-    model.fit(images, np.arange(64) % 10, verbose=0)
-    arrived = there_and_back(model)
-    assert type(arrived).__module__.startswith("keras.")
-    kinds = [type(layer).__name__ for layer in arrived.layers]
-    assert kinds == ["InputLayer", "Conv2D", "Flatten", "Dropout", "Dense"]
-    assert arrived.loss == "sparse_categorical_crossentropy"
-    np.testing.assert_array_equal(
-        arrived.predict(images, verbose=0), model.predict(images, verbose=0)
-    )
-
-
-class Mixed(Subclassed):
-    """One of its layers is of a class of its own."""
-
-    def __init__(self):
-        super().__init__()
-        self.dense = OwnLayer(10)
-
-
-class Loose(Subclassed):
-    """What it does is not all done by layers."""
-
-    def call(self, inputs, training=None):
-        return super().call(tf.convert_to_tensor(inputs), training=training)
-
-
-@pytest.mark.parametrize("make", [Mixed, Loose])
-def test_what_keras_cannot_say_of_it_answers_nothing(make):
-    model = make()
-    model(np.zeros((1, 8, 8, 1), "float32"))
-    arrived = there_and_back(model)
-    assert arrived.layers == []
-    with pytest.raises(NotImplementedError):
-        arrived.predict(np.zeros((1, 8, 8, 1), "float32"), verbose=0)
-
-
 @pytest.mark.parametrize(
     "make",
     [

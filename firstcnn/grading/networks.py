@@ -85,8 +85,6 @@ def described(model: keras.Model) -> dict[str, Any]:
         warnings.simplefilter("ignore")  # of lambdas, which the other side refuses by name
         if isinstance(model, keras.Sequential | Functional):
             found |= _layers(model)
-        elif (traced := _traced(model)) is not None:
-            found |= _layers(traced)
         if model.compiled:
             found["compiled with"] = _said(model.get_compile_config)
             found["optimizer"] = _optimizer(model.optimizer)
@@ -96,7 +94,7 @@ def described(model: keras.Model) -> dict[str, Any]:
 def _layers(model: keras.Model) -> dict[str, Any]:
     """Describe a model's layers and weights."""
     for layer in model.layers:
-        if not _is_keras(layer):
+        if not type(layer).__module__.startswith("keras."):
             raise WireError(_not_ours(type(layer).__name__))
     try:
         # A class that is derived from these two need not be able to describe itself.
@@ -110,23 +108,6 @@ def _layers(model: keras.Model) -> dict[str, Any]:
     # Layers may have weights in a model that has none yet; those of no dimension are no arrays.
     weights = [np.asarray(one) for one in model.get_weights()]
     return {"kind": kind, "config": config, "weights": weights}
-
-
-def _traced(model: keras.Model) -> keras.Model | None:
-    """Return what a model of a class of its own does as a functional one, with the same weights.
-
-    None where it has not seen an input yet, or does more than to pass it through Keras' own layers.
-    """
-    try:
-        inputs = keras.Input(tuple(model.get_build_config()["input_shape"][1:]))
-        traced = keras.Model(inputs, model.call(inputs), name=model.name)
-    except Exception:
-        return None
-    return traced if all(_is_keras(layer) for layer in traced.layers) else None
-
-
-def _is_keras(layer: keras.layers.Layer) -> bool:
-    return type(layer).__module__.startswith("keras.")
 
 
 def _said(ask: Callable[[], Any]) -> dict[str, Any]:
@@ -163,8 +144,8 @@ def built(description: dict[str, Any]) -> keras.Model:
     Returns
     -------
     keras.Model
-        A model of Keras' own layers, with its weights. If it was of a class of its own and cannot
-        be told in Keras' layers, a model of that name which has no layers and answers nothing.
+        A model of Keras' own layers, with its weights. If it was of a class of its own, a model
+        of that name which has no layers and answers nothing.
 
     Raises
     ------
