@@ -160,21 +160,24 @@ class Anyone(asyncssh.SSHServer):
     def begin_auth(self, username):
         return False
 
+async def copy(source, target):
+    while some := await source.read(4096):
+        target.write(some)
+
 async def run(process):
+    # No redirect(): a command that ended while it was set up lost its output, or the connection.
     pipe = asyncio.subprocess.PIPE
     started = await asyncio.create_subprocess_shell(
-        process.command, stdin=pipe, stdout=pipe, stderr=pipe)
-    try:
-        await process.redirect(started.stdin, started.stdout, started.stderr)
-        process.exit(await started.wait())
-    finally:
-        if started.returncode is None:
-            started.kill()
+        process.command, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe)
+    await asyncio.gather(copy(started.stdout, process.stdout),
+                         copy(started.stderr, process.stderr))
+    process.exit(await started.wait())
 
 async def main():
     key = asyncssh.generate_private_key("ssh-ed25519")
     server = await asyncssh.listen("127.0.0.1", 0, server_factory=Anyone,
-                                   server_host_keys=[key], process_factory=run)
+                                   server_host_keys=[key], process_factory=run,
+                                   encoding=None)
     print(server.get_port(), flush=True)
     await server.wait_closed()
 
