@@ -358,6 +358,77 @@ def test_a_figure_that_a_call_draws_does_not_come_up_in_another_cell(kernel, stu
     assert not kernel.run("assert plt.get_fignums() == [7]")
 
 
+# ---- grade cells of other courses -------------------------------------------------------------
+
+PLAIN = {
+    "a module from another cell": ("import numpy as np\nx = np.ones(2)", "assert np.all(x == 1)"),
+    "a module by its own name": ("import math\nx = 2", "assert math.sqrt(x * x) == x"),
+    "an error that is asked for": (
+        "class TooFew(ValueError): ...\n\n\ndef f(n):\n    raise TooFew(n)",
+        "try:\n    f(1)\nexcept ValueError as error:\n    assert 'TooFew: 1' in str(error)\n"
+        "else:\n    raise AssertionError",
+    ),
+    "a key that is not there": (
+        "def f(n):\n    return {}[n]",
+        "try:\n    f('a')\nexcept LookupError as error:\n    assert str(error)[:5] == 'stops'\n"
+        "else:\n    raise AssertionError",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", PLAIN)
+def test_a_plain_grade_cell_that_holds_earns_its_points(case, kernel, student, the_judge):
+    code, source = PLAIN[case]
+    assert not kernel.run(code)
+    outcome = the_judge.run("a", source, student.fetch, student.call)
+    assert (outcome.status, outcome.message) == ("ok", "")
+
+
+@pytest.mark.parametrize(
+    ("code", "source", "said"),
+    [
+        ("x = 2", "assert x == 3, 'x is not 3'", "Not right yet: x is not 3"),
+        ("x = 2", "assert x == 3", "Not right yet: what this check asserts is not so."),
+        (
+            "def f(n):\n    raise KeyError(n)",
+            "assert f(1) == 3",
+            "Not right yet: a function of yours stops with KeyError: 1 "
+            "(line 2 of your cell: raise KeyError(n))",
+        ),
+        (
+            "def f(n):\n    assert n > 3",
+            "assert f(1) is None",
+            "Not right yet: a function of yours stops with AssertionError "
+            "(line 2 of your cell: assert n > 3)",
+        ),
+        (
+            "import types\nx = types.SimpleNamespace(a=1)\ny = zip()",
+            "assert x.a == 1",
+            "This check itself stopped with AttributeError: 'SimpleNamespace' object has no "
+            "attribute 'a' Only data can be handed to a check, and not x (SimpleNamespace).",
+        ),
+        (
+            "import types\nlayers = types.ModuleType('layers')",
+            "assert layers.Dense",
+            "This check itself stopped with AttributeError: 'module' object has no attribute "
+            "'Dense' Only data can be handed to a check, and not layers (module).",
+        ),
+    ],
+)
+def test_a_plain_grade_cell_that_fails_says_why(code, source, said, kernel, student, the_judge):
+    assert not kernel.run(code)
+    outcome = the_judge.run("a", source, student.fetch, student.call)
+    assert (outcome.status, words(outcome)) == ("failed", said)
+
+
+def test_a_module_is_never_the_students(kernel, student, the_judge):
+    kernel.run(
+        "import types\nx = [0]\nnp = types.ModuleType('numpy')\nnp.all = lambda values: True\n"
+    )
+    outcome = the_judge.run("a", "assert np.all(x)", student.fetch, student.call)
+    assert words(outcome) == "Not right yet: what this check asserts is not so."
+
+
 def test_a_cell_that_is_no_python_fails_and_says_so(the_judge):
     outcome = the_judge.run("a", "check.(", None, None)
     assert (outcome.status, outcome.ename) == ("failed", "SyntaxError")

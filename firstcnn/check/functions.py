@@ -44,6 +44,9 @@ class RemoteError(Exception):
         What the function does: "stops with ValueError: ...".
     """
 
+    # Of a KeyError too, which would put its words into quotes.
+    __str__ = Exception.__str__
+
 
 def call(name: str, function: Callable, *args: Any, **kwargs: Any) -> Any:
     """Call a student's function and return its answer; an error becomes a message.
@@ -272,7 +275,8 @@ def _written(name: str, args: tuple, kwargs: Mapping) -> str:
 
 def ending(error: BaseException) -> str:
     """Say with which error a function stops, and in which of the student's lines."""
-    return f"stops with {type(error).__name__}: {_short(error)}{_where(error)}"
+    told = ": ".join(filter(None, [type(error).__name__, _short(error)]))
+    return f"stops with {told}{_where(error)}"
 
 
 def _short(error: BaseException) -> str:

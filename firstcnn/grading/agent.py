@@ -78,14 +78,13 @@ def _called(function: Callable, given: bytes) -> bytes:
 
 
 def _told(error: BaseException) -> dict[str, str]:
-    # Two errors have a meaning for a check; of the others it tells no more than the words.
-    for kind in (NotImplementedError, RecursionError):
-        if isinstance(error, kind):
-            return {"like": kind.__name__, "ending": ""}
+    """Tell what kind of Python's own errors it is, and its words."""
+    # NotImplementedError is a RuntimeError, and tells more: the nearest comes first.
+    like = next(kind for kind in type(error).__mro__ if kind.__module__ == "builtins").__name__
     try:
-        return {"like": "", "ending": ending(error)}
+        return {"like": like, "ending": ending(error)}
     except Exception:
-        return {"like": "", "ending": f"stops with {type(error).__name__}"}
+        return {"like": like, "ending": f"stops with {type(error).__name__}"}
 
 
 @contextlib.contextmanager

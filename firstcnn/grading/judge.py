@@ -16,6 +16,7 @@ import builtins
 import contextlib
 import dis
 import gc
+import importlib
 import io
 import itertools
 import json
@@ -46,6 +47,9 @@ START_PATIENCE = 300
 #: Seconds for one grade cell, and within it for one call of a student's function.
 CELL_TIMEOUT = 300
 CALL_TIMEOUT = 60
+
+#: Modules by names that they usually go under.
+_ALIASES = {"np": "numpy", "pd": "pandas", "plt": "matplotlib.pyplot", "tf": "tensorflow"}
 
 _LONGEST_STDOUT = 20_000
 _LARGEST_HEAD = 2**20
@@ -170,10 +174,17 @@ def main(socket: sockets.socket) -> None:
 
 
 class _Kernel:
-    """The student's kernel, as seen from the judge: asked over the line."""
+    """The student's kernel, as seen from the judge: asked over the line.
+
+    Attributes
+    ----------
+    stayed : dict of str to str
+        Values that did not travel: their names and types.
+    """
 
     def __init__(self, line: _Line) -> None:
         self._line = line
+        self.stayed: dict[str, str] = {}
 
     def fetch(self, name: str) -> Any:
         """Return a value; KeyError if there is no such name, CheckFailed if it cannot travel."""
@@ -187,7 +198,13 @@ class _Kernel:
             value = _answer(body)["value"]
         except WireError as error:
             fail(f"{name} {wire.printable(str(error))}.")
-        return _proxy(self, name, value) if isinstance(value, wire.Function) else value
+        if isinstance(value, wire.Function):
+            return _proxy(self, name, value)
+        if type(value).__name__ == "module" and (known := _module(name)):
+            return known
+        if isinstance(value, wire.Opaque) and not isinstance(value, wire.Arraylike):
+            self.stayed[name] = type(value).__name__
+        return value
 
     def call(self, name: str, args: tuple, kwargs: dict) -> tuple[Any, tuple, dict]:
         """Call a function: what it returns, and the arguments after that."""
@@ -203,6 +220,14 @@ class _Kernel:
         if "error" in answer:
             _raise(answer["error"])
         return answer["value"], *answer.get("given", (args, kwargs))
+
+
+def _module(name: str) -> Any:
+    """Return the module that goes under a name, whichever it is in the notebook; None if none."""
+    try:
+        return importlib.import_module(_ALIASES.get(name, name))
+    except ImportError:
+        return None
 
 
 def _answer(body: bytearray) -> dict[str, Any]:
@@ -225,7 +250,19 @@ def _raise(error: Any) -> None:
         raise NotImplementedError
     if told.get("like") == "RecursionError":
         raise RecursionError
-    raise RemoteError(_text(told.get("ending")) or "stops with an error")
+    kind = _ERRORS.get(told.get("like") if type(told.get("like")) is str else "", RemoteError)
+    raise kind(_text(told.get("ending")) or "stops with an error")
+
+
+# Errors that a grade cell may look for; Python itself takes none of them for a sign.
+_ERRORS = {
+    kind.__name__: type(kind.__name__, (RemoteError, kind), {})
+    for kind in (
+        *(ArithmeticError, FloatingPointError, OverflowError, ZeroDivisionError),
+        *(LookupError, IndexError, KeyError),
+        *(AssertionError, RuntimeError, TypeError, ValueError),
+    )
+}
 
 
 def _text(value: Any) -> str:
@@ -253,19 +290,34 @@ def _judged(line: _Line, cell: str, source: str) -> Outcome:
     """Run one cell, and tell how it ended."""
     start = time.perf_counter()
     printed = _Printed(cell, source)
+    kernel = _Kernel(line)
     found: dict[str, Any] = {}
     try:
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(io.StringIO()):
-            found["partial"] = _run(_Kernel(line), cell, source)
+            found["partial"] = _run(kernel, cell, source)
         found["status"] = "ok"
     except _HungUp:
         raise
     except CheckFailed as error:
         found = _failed(error, "\n".join(error._render_traceback_()))
     except BaseException as error:
-        text = " ".join(str(error).split())[:200]
-        found = _failed(error, f"This check itself stopped with {type(error).__name__}: {text}")
+        found = _failed(error, _ended(error, kernel.stayed))
     return Outcome(stdout=printed.said(), seconds=time.perf_counter() - start, **found)
+
+
+def _ended(error: BaseException, stayed: dict[str, str]) -> str:
+    """Say how a check ended that does not say so itself."""
+    text = " ".join(str(error).split())[:200]
+    if isinstance(error, RemoteError):
+        said = f"Not right yet: a function of yours {text}"
+    elif isinstance(error, AssertionError):
+        said = f"Not right yet: {text or 'what this check asserts is not so.'}"
+    else:
+        said = f"This check itself stopped with {type(error).__name__}: {text}"
+    if stayed:
+        listed = ", ".join(f"{name} ({kind})" for name, kind in [*stayed.items()][:3])
+        said += f"\nOnly data can be handed to a check, and not {listed}."
+    return said
 
 
 def _failed(error: BaseException, message: str) -> dict[str, str]:
