@@ -519,6 +519,90 @@ class OwnModel(keras.Model):
         return inputs
 
 
+class Subclassed(keras.Model):
+    """A network as it is written in PyTorch."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution = keras.layers.Conv2D(3, 3, activation="relu")
+        self.flatten, self.dropout = keras.layers.Flatten(), keras.layers.Dropout(0.5)
+        self.dense = keras.layers.Dense(10, activation="softmax")
+
+    def call(self, inputs, training=None):
+        flat = self.flatten(self.convolution(inputs))
+        return self.dense(self.dropout(flat, training=training))
+
+
+def trained(images):
+    model = Subclassed()
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.fit(images, np.arange(len(images)) % 10, verbose=0)
+    return model
+
+
+def test_a_model_of_a_class_of_its_own_does_what_it_did_and_says_no_more():
+    images = np.random.default_rng(0).random((64, 8, 8, 1)).astype("float32")
+    model = trained(images)
+    arrived = there_and_back(model)
+    assert type(arrived).__name__ == "Subclassed"
+    assert [type(one) for one in arrived.layers] == [type(one) for one in model.layers]
+    assert arrived.count_params() == model.count_params()
+    assert arrived.loss == "sparse_categorical_crossentropy"
+    assert arrived.optimizer.iterations == model.optimizer.iterations
+    for ask in (
+        lambda one: one.predict(images, verbose=0),
+        lambda one: np.asarray(one(images, training=False)),
+        lambda one: one.evaluate(images, np.zeros(64), verbose=0),
+    ):
+        np.testing.assert_allclose(ask(arrived), ask(model), rtol=1e-6)
+    # The dropout is there in training, and only then.
+    assert np.ptp(np.asarray(arrived(np.repeat(images[:1], 64, 0), training=True)), 0).max() > 0
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda model: check.model("model", model, layers=[check.layer("Conv2D")]),
+        lambda model: check.accuracy("model", model, np.ones((9, 8, 8, 1)), [1] * 9, at_least=1.1),
+        lambda model: check.outputs("model", model, np.ones((9, 5, 5, 1))),
+        lambda model: check.compiled("model", model, loss="mse"),
+    ],
+)
+def test_of_a_model_of_a_class_of_its_own_the_same_is_said(ask):
+    model = trained(np.zeros((64, 8, 8, 1), "float32"))
+    said = []
+    for one in (model, there_and_back(model)):
+        with pytest.raises(check.CheckFailed) as caught:
+            ask(one)
+        said.append(str(caught.value))
+    assert said[0] == said[1]
+
+
+class Mixed(Subclassed):
+    """One of its layers is of a class of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = OwnLayer(10)
+
+
+class Loose(Subclassed):
+    """What it does is not all done by layers."""
+
+    def call(self, inputs, training=None):
+        return super().call(tf.convert_to_tensor(inputs), training=training)
+
+
+@pytest.mark.parametrize("make", [Mixed, Loose])
+def test_what_keras_cannot_say_of_it_answers_nothing(make):
+    model = make()
+    model(np.zeros((1, 8, 8, 1), "float32"))
+    arrived = there_and_back(model)
+    assert arrived.layers == []
+    with pytest.raises(NotImplementedError):
+        arrived.predict(np.zeros((1, 8, 8, 1), "float32"), verbose=0)
+
+
 @pytest.mark.parametrize(
     "make",
     [

@@ -24,6 +24,7 @@ from keras.src.models.functional import Functional
 from firstcnn.grading.wire import WireError, standin
 
 _KINDS = {"Sequential": keras.Sequential, "Functional": keras.Model}
+_OWN = "of a class of its own"
 
 # Where Keras says that its objects are from, and what may be taken from there.
 _BASES = {
@@ -85,6 +86,8 @@ def described(model: keras.Model) -> dict[str, Any]:
         warnings.simplefilter("ignore")  # of lambdas, which the other side refuses by name
         if isinstance(model, keras.Sequential | Functional):
             found |= _layers(model)
+        elif (traced := _traced(model)) is not None:
+            found |= {**_layers(traced), "kind": _OWN}
         if model.compiled:
             found["compiled with"] = _said(model.get_compile_config)
             found["optimizer"] = _optimizer(model.optimizer)
@@ -94,7 +97,7 @@ def described(model: keras.Model) -> dict[str, Any]:
 def _layers(model: keras.Model) -> dict[str, Any]:
     """Describe a model's layers and weights."""
     for layer in model.layers:
-        if not type(layer).__module__.startswith("keras."):
+        if not _is_keras(layer):
             raise WireError(_not_ours(type(layer).__name__))
     try:
         # A class that is derived from these two need not be able to describe itself.
@@ -108,6 +111,23 @@ def _layers(model: keras.Model) -> dict[str, Any]:
     # Layers may have weights in a model that has none yet; those of no dimension are no arrays.
     weights = [np.asarray(one) for one in model.get_weights()]
     return {"kind": kind, "config": config, "weights": weights}
+
+
+def _traced(model: keras.Model) -> keras.Model | None:
+    """Return what a model of a class of its own does as a functional one, with the same weights.
+
+    None where it has not seen an input yet, or does more than to pass it through Keras' own layers.
+    """
+    try:
+        inputs = keras.Input(tuple(model.get_build_config()["input_shape"][1:]))
+        traced = keras.Model(inputs, model.call(inputs), name=model.name)
+    except Exception:
+        return None
+    return traced if all(map(_is_keras, traced.layers)) else None
+
+
+def _is_keras(layer: keras.layers.Layer) -> bool:
+    return type(layer).__module__.startswith("keras.")
 
 
 def _said(ask: Callable[[], Any]) -> dict[str, Any]:
@@ -145,7 +165,8 @@ def built(description: dict[str, Any]) -> keras.Model:
     -------
     keras.Model
         A model of Keras' own layers, with its weights. If it was of a class of its own, a model
-        of that name which has no layers and answers nothing.
+        of that name: it does what the original does, or, if that cannot be told in Keras' layers,
+        has none and answers nothing.
 
     Raises
     ------
@@ -155,15 +176,42 @@ def built(description: dict[str, Any]) -> keras.Model:
     """
     if not isinstance(description.get("type"), str):
         raise WireError("is no model")
-    if description.get("kind") in _KINDS:
-        model = _made(_KINDS[description["kind"]], description)
+    kind, name = description.get("kind"), str(description.get("name"))[:80]
+    if kind in _KINDS:
+        model = _made(_KINDS[kind], description)
+    elif kind == _OWN:
+        model = standin(_Own, description["type"])
+        model.__init__(_made(keras.Model, description), name)
     else:
         model = standin(keras.Model, description["type"])
-        model.__init__(name=str(description.get("name"))[:80])
+        model.__init__(name=name)
         model.built = description.get("built") is True
     if description.get("compiled") is True:
         _compile(model, description)
     return model
+
+
+class _Own(keras.Model):
+    """A model of a class of its own, which like the original does not say what it takes.
+
+    Parameters
+    ----------
+    does : keras.Model
+        What it does with an input. Checks find its layers here, too.
+    name : str
+        Its name.
+    """
+
+    def __init__(self, does: keras.Model, name: str) -> None:
+        super().__init__(name=name)
+        # Where Keras does not see it, which would take it for a layer and count weights twice.
+        self.__dict__["does"] = does
+        self.parts = [one for one in does.layers if not isinstance(one, keras.layers.InputLayer)]
+        self.built = True
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Do what the original does."""
+        return self.__dict__["does"](inputs, training=training)
 
 
 def _made(base: type, description: dict[str, Any]) -> keras.Model:
