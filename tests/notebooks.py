@@ -12,8 +12,6 @@ from firstcnn.source_rules import canonical
 
 ROOT = Path(__file__).resolve().parents[1]
 LESSONS = sorted(path.stem for path in ROOT.glob("source/*/*.ipynb"))
-#: Those that train for half a minute and more: the same cells are not run in every way there is.
-LONG = {"05_training", "07_experiments", "08_handwriting"}
 
 
 def cell(kind: str, cell_id: str, source: str, points: int = 0) -> nbformat.NotebookNode:

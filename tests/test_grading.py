@@ -2,19 +2,17 @@
 
 import pytest
 from nbgrader_course import NbgraderCourse
-from notebooks import LESSONS, LONG, ROOT
+from notebooks import LESSONS, ROOT
 
 from firstcnn.source_rules import EXERCISES, POINTS
 
 
 @pytest.mark.parametrize("lesson", LESSONS)
 def test_a_solution_earns_all_points_and_a_blank_none(tmp_path, lesson):
-    """Untouched, a long lesson trains as long: tests/browser runs it so, the bank its answers."""
     course = NbgraderCourse(tmp_path, [lesson])
     course.nbgrader("generate_assignment", lesson)
     course.submit_by_hand("solved", lesson, ROOT / "solutions" / lesson / f"{lesson}.ipynb")
-    if lesson not in LONG:
-        course.submit_by_hand("blank", lesson, ROOT / "course" / lesson / f"{lesson}.ipynb")
+    course.submit_by_hand("blank", lesson, ROOT / "course" / lesson / f"{lesson}.ipynb")
     course.nbgrader("autograde", lesson)
 
     solved = course.points("solved", lesson)
@@ -24,7 +22,6 @@ def test_a_solution_earns_all_points_and_a_blank_none(tmp_path, lesson):
     }
     assert sum(got for got, _ in solved.values()) == POINTS
 
-    if lesson not in LONG:
-        blank = course.points("blank", lesson)
-        assert blank.keys() == solved.keys()
-        assert {name: got for name, (got, _) in blank.items()} == dict.fromkeys(blank, 0)
+    blank = course.points("blank", lesson)
+    assert blank.keys() == solved.keys()
+    assert {name: got for name, (got, _) in blank.items()} == dict.fromkeys(blank, 0)

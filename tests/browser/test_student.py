@@ -7,7 +7,7 @@ import pytest
 from desks import exercises
 from lab import JupyterLab, set_up
 from notebook_page import NotebookPage
-from notebooks import LESSONS, LONG
+from notebooks import LESSONS
 from playwright.sync_api import expect
 
 # An exercise may start from a line that is right and not enough.
@@ -59,11 +59,10 @@ def test_a_student_runs_a_lesson_answers_it_and_validates_it(
     for one in tasks:
         assert saved[one.answer].source == one.solution
 
-    if lesson not in LONG:  # what Validate would run there is what nbval runs
-        dialog = notebook.validate()
-        expect(dialog).to_contain_text(SUCCESS)
-        screenshot(page, f"student-{lesson}-validated")
-        dialog.get_by_role("button", name="Ok").click()
+    dialog = notebook.validate()
+    expect(dialog).to_contain_text(SUCCESS)
+    screenshot(page, f"student-{lesson}-validated")
+    dialog.get_by_role("button", name="Ok").click()
     notebook.close()
 
 
