@@ -1271,6 +1271,15 @@ def test_files_that_python_would_run_by_itself_do_not_run(
 
 
 @needs_sandbox
+def test_forks_do_not_look_for_garbage_in_what_they_were_born_with(notebook):
+    """It is a quarter of a second each time, and another copy of it in memory."""
+    client = notebook("import gc; print(gc.get_freeze_count(), len(gc.get_objects()))")
+    client.execute()
+    frozen, looked_at = map(int, printed(client)[0].split())
+    assert frozen > 5 * looked_at
+
+
+@needs_sandbox
 def test_forks_of_the_nursery_have_chance_of_their_own(notebook):
     cell = "import random, numpy; print(random.random(), numpy.random.random())"
     seen = []

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import json
 import os
 import resource
@@ -82,6 +83,9 @@ def _serve(path: str) -> None:
     _import_everything()
     if _has_computed():
         raise NurseryError("TensorFlow has run an operation: forks of this process would hang")
+    # What forks look through in search of garbage is copied to each: let them look at their own.
+    gc.collect()
+    gc.freeze()
     ended = _ended_children()
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
