@@ -33,6 +33,7 @@ from firstcnn.grading.preflight import (
     with_note,
     write,
 )
+from firstcnn.grading.private import private_folder
 from firstcnn.grading.reading import Unreadable, read
 from firstcnn.grading.repairs import repair
 
@@ -1356,6 +1357,11 @@ def test_the_copies_last_as_long_as_the_converter(classroom):
     take_over(converter)
     private = Path(converter.coursedir.prepared)
     assert private.stat().st_mode & 0o077 == 0
+    # It is one of those that the next grader removes if this one is killed, and only then.
+    os.utime(private, (0, 0))
+    with private_folder() as another:
+        assert private.exists()
+    assert private.name[:-8] == another.name[:-8]
     took = converter.coursedir
     take_over(converter)  # once is enough
     assert converter.coursedir is took

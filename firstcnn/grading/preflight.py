@@ -12,13 +12,12 @@ harm (`firstcnn.grading.own`). What was handed in is only read.
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import glob
 import logging
 import os
 import re
-import shutil
-import tempfile
 import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -38,6 +37,7 @@ from firstcnn.grading.choice import choose
 from firstcnn.grading.intake import Folder, Refused, read_file
 from firstcnn.grading.lesson import Lesson
 from firstcnn.grading.own import brought
+from firstcnn.grading.private import private_folder
 from firstcnn.grading.repairs import Prepared, quoted, refused, repair
 
 __all__ = [
@@ -286,10 +286,11 @@ def take_over(converter: Autograde) -> None:
     except FileNotFoundError as error:
         converter.log.error("%s: run `nbgrader generate_assignment %s`", error, assignment)
         raise NbGraderException(str(error)) from None
-    private = tempfile.mkdtemp(prefix="firstcnn-")
-    weakref.finalize(converter, shutil.rmtree, private, ignore_errors=True)
+    held = contextlib.ExitStack()
+    private = held.enter_context(private_folder())
+    weakref.finalize(converter, held.close)
     own = _PreparedDirectory(
-        prepared=private,
+        prepared=str(private),
         **{name: getattr(course, name) for name in course.trait_names(config=True)},
     )
     assignments = {}
