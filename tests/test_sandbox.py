@@ -426,8 +426,10 @@ print(json.dumps(sorted(set(made))))
 def test_nothing_can_be_written_but_its_own_places(submission):
     python = [*sandbox._python_places(), str(Path(firstcnn.__file__).parent)]
     code = TRY_TO_WRITE.format(extra=python, package=firstcnn.__file__)
-    # Terminals are the sandbox's own, and hold nothing.
-    assert told(code, submission) == ["/dev/shm", "/student", "/tmp"]
+    # Terminals are the sandbox's own, and hold nothing. How soon the system would end the sandbox's
+    # own first process, which an ordinary user may set, is of no consequence.
+    made = set(told(code, submission)) - {"/proc/1/oom_score_adj"}
+    assert made == {"/dev/shm", "/student", "/tmp"}
     assert sorted(os.listdir(submission)) == ["04_model.ipynb"]
 
 
