@@ -117,8 +117,9 @@ HONEST = {
         "number": "classes = np.int64(10)",
         "scaled": "scaled = np.asfortranarray(np.divide(x_train, 255, dtype='float32'))",
         "size": "size = lambda n, k, stride=1, padding=0: (n + 2 * padding - k) // stride + 1",
-        "convolve": "from scipy.signal import correlate2d\n"
-        "def convolve(image, kernel):\n    return correlate2d(image, kernel, mode='valid')",
+        "convolve": "def convolve(image, kernel):\n"
+        "    parts = np.lib.stride_tricks.sliding_window_view(image, kernel.shape)\n"
+        "    return np.einsum('ijkl,kl', parts, kernel)",
         "guard": "class Even(ValueError): ...\n\n\n"
         "def odd(k):\n    if k % 2 == 0:\n        raise Even(k)\n    return k",
         "build": "def build():\n    image = keras.Input((6, 6, 1))\n"
@@ -139,9 +140,10 @@ HONEST = {
         "guard": "import sys\nimport matplotlib.pyplot as plt\n\n\n"
         "def odd(k):\n    plt.plot([k])\n    plt.show()\n    print('k', file=sys.stderr)\n"
         "    return k if k % 2 else bytes([255]).decode()",
+        "share": "from decimal import Decimal\nfrom fractions import Fraction\n"
+        "votes = (1, Fraction(2), Decimal(3), np.float32(4))",
         "train": RIGHT["train"] + "\nmodel.save('net.keras')\n"
         "model = keras.models.load_model('net.keras')",
-        "share": "votes = (1, 2.0, np.int8(3), np.float32(4))",
     },
     "tensors, methods and a network of a class of its own": {
         "first": "answer = input()",
