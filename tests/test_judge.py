@@ -417,6 +417,18 @@ def test_a_plain_grade_cell_that_holds_earns_its_points(case, kernel, student, t
             "(line 2 of your cell: assert n > 3)",
         ),
         (
+            "def f(n):\n    raise NotImplementedError",
+            "assert f(1) is None",
+            "Not right yet: a function of yours stops with NotImplementedError "
+            "(line 2 of your cell: raise NotImplementedError)",
+        ),
+        (
+            "def f(n):\n    return f(n)",
+            "assert f(1) is None",
+            "Not right yet: a function of yours stops with RecursionError: maximum recursion depth "
+            "exceeded (line 2 of your cell: return f(n))",
+        ),
+        (
             "import types\nx = types.SimpleNamespace(a=1)\ny = zip()",
             "assert x.a == 1",
             "This check itself stopped with AttributeError: 'SimpleNamespace' object has no "

@@ -258,15 +258,9 @@ def _raise(error: Any) -> None:
     told = error if type(error) is dict else {}
     like = told.get("like") if type(told.get("like")) is list else []
     for name in (one for one in like if type(one) is str):
-        if name in _BARE:
-            raise _BARE[name]
         if name in _ERRORS:
             raise _ERRORS[name](_text(told.get("ending")) or "stops with an error")
     raise RemoteError(_text(told.get("ending")) or "stops with an error")
-
-
-# Errors that are told in words of their own, without the function's.
-_BARE = {kind.__name__: kind for kind in (NotImplementedError, RecursionError)}
 
 
 # Errors that a grade cell may look for; Python itself takes none of them for a sign.
@@ -275,8 +269,8 @@ _ERRORS = {
     for kind in (
         *(ArithmeticError, FloatingPointError, OverflowError, ZeroDivisionError),
         *(LookupError, IndexError, KeyError),
-        *(AssertionError, AttributeError, NameError, RuntimeError, TypeError, ValueError),
-        *(OSError, FileNotFoundError),
+        *(RuntimeError, NotImplementedError, RecursionError, OSError, FileNotFoundError),
+        *(AssertionError, AttributeError, NameError, TypeError, ValueError),
     )
 }
 
