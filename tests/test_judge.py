@@ -373,6 +373,21 @@ PLAIN = {
         "try:\n    f('a')\nexcept LookupError as error:\n    assert str(error)[:5] == 'stops'\n"
         "else:\n    raise AssertionError",
     ),
+    "an error of a kind that is asked for": (
+        "def f(n):\n    return bytes([n]).decode()",
+        "try:\n    f(255)\nexcept ValueError as error:\n"
+        "    assert 'UnicodeDecodeError' in str(error)\n"
+        "else:\n    raise AssertionError",
+    ),
+    "a file that is not there": (
+        "def f(name):\n    return open(name).read()",
+        "try:\n    f('nowhere.txt')\nexcept OSError as error:\n    assert 'nowhere' in str(error)\n"
+        "else:\n    raise AssertionError",
+    ),
+    "an argument that is changed, and not missed": (
+        "def f(values):\n    values -= values.min()\n    return values",
+        "import numpy as np\nx = np.array([1.0, 3.0])\nassert np.array_equal(f(x), [0, 2])",
+    ),
 }
 
 
@@ -402,6 +417,18 @@ def test_a_plain_grade_cell_that_holds_earns_its_points(case, kernel, student, t
             "(line 2 of your cell: assert n > 3)",
         ),
         (
+            "def f(n):\n    raise NotImplementedError",
+            "assert f(1) is None",
+            "Not right yet: a function of yours stops with NotImplementedError "
+            "(line 2 of your cell: raise NotImplementedError)",
+        ),
+        (
+            "def f(n):\n    return f(n)",
+            "assert f(1) is None",
+            "Not right yet: a function of yours stops with RecursionError: maximum recursion depth "
+            "exceeded (line 2 of your cell: return f(n))",
+        ),
+        (
             "import types\nx = types.SimpleNamespace(a=1)\ny = zip()",
             "assert x.a == 1",
             "This check itself stopped with AttributeError: 'SimpleNamespace' object has no "
@@ -419,6 +446,66 @@ def test_a_plain_grade_cell_that_fails_says_why(code, source, said, kernel, stud
     assert not kernel.run(code)
     outcome = the_judge.run("a", source, student.fetch, student.call)
     assert (outcome.status, words(outcome)) == ("failed", said)
+
+
+CHANGING = (
+    "def doubled(values):\n    values *= 2\n    return values\n\n\n"
+    "def emptied(values, more=()):\n    values[0][0], more['a'][:] = 0, []\n    more['b'] = 0\n"
+    "def cleared(values):\n    values[:] = 0\n    return values\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("source", "partial"),
+    [
+        ("x = np.ones(2)\nkept = x.copy()\ndoubled(x)\nassert np.array_equal(x, kept)", None),
+        ("x = np.ones(2)\nassert np.array_equal(cleared(x), 3 * x)", None),
+        ("x = np.ones(2)\ndoubled(x)\nassert np.array_equal(x, [2, 2])", None),
+        ("x, d = [np.ones(1)], {'a': [1]}\nemptied(x, more=d)\nassert x[0][0] and d['a']", None),
+        (
+            "x, d = [np.ones(1)], {'a': [1]}\nemptied(x, more=d)\nassert x[0][0] and 'b' not in d",
+            None,
+        ),
+        ("x = np.ones(2)\nkept = x.copy()\ndoubled(x)\n1 + 2 * np.array_equal(x, kept)", 1.0),
+        ("x = np.ones(2)\n3 - np.array_equal(cleared(x), 3 * x)", 2.0),
+    ],
+)
+def test_a_cell_holds_whether_or_not_it_sees_its_arguments_change(
+    source, partial, kernel, student, the_judge
+):
+    assert not kernel.run(IMPORTS + CHANGING)
+    outcome = the_judge.run("a", IMPORTS + source, student.fetch, student.call)
+    if partial is None:
+        said = "Work on a copy, and return that."
+        assert (outcome.status, words(outcome)[-len(said) :]) == ("failed", said)
+    else:
+        assert (outcome.status, outcome.partial) == ("ok", partial)
+
+
+def test_a_number_that_is_too_long_to_be_written_fails_as_any(kernel, student, the_judge):
+    assert not kernel.run("x = 10**5000")
+    outcome = the_judge.run("a", "assert x == 3, x", student.fetch, student.call)
+    assert (outcome.status, outcome.ename) == ("failed", "AssertionError")
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        *(None, 3, [], {}, {"like": "ValueError"}, {"like": [["ValueError"], 3, None, {}]}),
+        *(
+            {"like": [name]}
+            for name in ("SystemExit", "KeyboardInterrupt", "_HungUp", "CheckFailed")
+        ),
+        *({"like": [], "ending": one} for one in (3, ["x"], "\x1b[2J\ud800\n" * 999)),
+    ],
+)
+def test_whatever_an_error_is_said_to_be_it_is_a_functions(told, the_judge):
+    function = wire.encode({"value": lambda x: x}).to_bytes()
+    answer = wire.encode({"error": told}).to_bytes()
+    source = "try:\n    f(1)\nexcept ValueError:\n    pass"
+    outcome = the_judge.run("a", source, lambda name: function, lambda *ask: answer)
+    assert (outcome.status, outcome.ename) == ("failed", "RemoteError")
+    assert outcome.message.startswith("Not right yet: a function of yours ")
 
 
 def test_a_module_is_never_the_students(kernel, student, the_judge):

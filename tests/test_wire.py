@@ -4,6 +4,8 @@ import collections
 import json
 import math
 import random
+from decimal import Decimal
+from fractions import Fraction
 
 import keras
 import numpy as np
@@ -61,6 +63,9 @@ VALUES = [
     -math.inf,
     math.nan,
     5e-324,
+    Fraction(-10, 3),
+    Decimal("-0.10"),
+    Decimal("1.5E+20"),
     1 - 2.5j,
     complex(math.nan, -0.0),
     "",
@@ -103,6 +108,11 @@ VALUES = [
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: f"{type(value).__name__}")
 def test_values_arrive_as_they_were(value):
     assert same(there_and_back(value), value)
+
+
+@pytest.mark.parametrize("value", [Decimal("1E+999999"), Decimal("nan"), Fraction(2**2000)])
+def test_numbers_that_take_long_to_reckon_with_stay(value):
+    assert isinstance(there_and_back(value), wire.Opaque)
 
 
 def test_an_array_arrives_as_memory_of_its_own():
@@ -284,6 +294,8 @@ def test_what_holds_itself_is_refused():
     [
         *["{}", '{"list": []}', "[]", "[[]]", '["nothing"]', '["list", {}]', '["..." , 1]', "NaN"],
         *['["int", "x"]', '["int", 5]', '["float", "1"]', '["float", NaN]', '["complex", 1, "a"]'],
+        *['["fraction", 1, 0]', '["fraction", 1, 2.0]', f'["fraction", ["int", "{10**400:x}"], 1]'],
+        *['["decimal", 1]', '["decimal", "1E+999"]', '["decimal", "sNaN"]', '["decimal", "x"]'],
         *['["text", 0]', '["bytes", -1]', '["bytes", true]', '["bytes", "a"]', '["bytes", 1e3]'],
         *['["dict", 1]', '["dict", ["list"], 1]', '["set", ["list"]]', '["range", 0, 1, 0]'],
         *['["range", 0.5, 1, 1]', '["slice", 1]', '["dtype", "|O"]', '["dtype", "os"]'],

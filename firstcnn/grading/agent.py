@@ -77,10 +77,11 @@ def _called(function: Callable, given: bytes) -> bytes:
     return encode(answer).to_bytes()
 
 
-def _told(error: BaseException) -> dict[str, str]:
-    """Tell what kind of Python's own errors it is, and its words."""
-    # NotImplementedError is a RuntimeError, and tells more: the nearest comes first.
-    like = next(kind for kind in type(error).__mro__ if kind.__module__ == "builtins").__name__
+def _told(error: BaseException) -> dict[str, Any]:
+    """Tell which of Python's own errors it is, the nearest first, and its words."""
+    # NotImplementedError is a RuntimeError, and tells more. UnicodeError is looked for by nobody,
+    # but is a ValueError.
+    like = [kind.__name__ for kind in type(error).__mro__ if kind.__module__ == "builtins"]
     try:
         return {"like": like, "ending": ending(error)}
     except Exception:

@@ -6,11 +6,11 @@ it is, and a list of byte strings for what is large. `decode` builds each value 
 exact type: what lies about ``==`` arrives as a plain number. It survives any bytes, with a
 `WireError` at worst.
 
-What travels: None, ``...``, NotImplemented, bool, int, float, complex, str, bytes, list, tuple,
-dict, set, frozenset, range, slice, NumPy's arrays, scalars and dtypes, tensors, variables, shapes
-and dtypes of TensorFlow and Keras, what ``fit`` returns, Keras models (`networks`), and the numbers
-of other libraries' arrays. A function travels as its name, and anything else as the name of its
-type and its text (`Opaque`).
+What travels: None, ``...``, NotImplemented, bool, int, float, complex, fractions and decimals of
+moderate length, str, bytes, list, tuple, dict, set, frozenset, range, slice, NumPy's arrays,
+scalars and dtypes, tensors, variables, shapes and dtypes of TensorFlow and Keras, what ``fit``
+returns, Keras models (`networks`), and the numbers of other libraries' arrays. A function travels
+as its name, and anything else as the name of its type and its text (`Opaque`).
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -42,6 +44,10 @@ _STANDIN = 100  # values that one Opaque counts for: it may need a class of its 
 
 # Numbers of sizes that every machine has, and text. Objects, records and dates are not among them.
 _DTYPE = re.compile(r"\|b1|[<>|][iu][1248]|[<>]f[248]|[<>]c(8|16)|[<>]U\d{1,5}|\|S\d{1,5}")
+
+# None that takes long to be reckoned with.
+_DECIMAL = re.compile(r"-?[0-9]{1,50}(\.[0-9]{1,50})?(E[+-][0-9]{1,2})?")
+_LARGEST = 2**1000  # of the two numbers of a fraction
 
 
 class WireError(ValueError):
@@ -279,6 +285,10 @@ class _Writer:
         for kind, name, items in _CONTAINERS:
             if isinstance(value, kind):
                 return self._container(name, value, items(value), depth)
+        if type(value) is Fraction and max(abs(value.numerator), value.denominator) < _LARGEST:
+            return ["fraction", _whole(value.numerator), _whole(value.denominator)]
+        if type(value) is Decimal and _DECIMAL.fullmatch(str(value)):
+            return ["decimal", str(value)]
         if isinstance(value, range):
             return ["range", *map(_whole, (value.start, value.stop, value.step))]
         if isinstance(value, slice):
@@ -450,6 +460,13 @@ class _Reader:
                 return float(text)
             case ["complex", real, imaginary]:
                 return complex(*(self._exact(one, float, depth) for one in (real, imaginary)))
+            case ["fraction", numerator, denominator]:
+                parts = [self._exact(one, int, depth) for one in (numerator, denominator)]
+                if max(map(abs, parts)) >= _LARGEST:
+                    raise WireError("is no packet: it holds a fraction that is too long")
+                return Fraction(*parts)
+            case ["decimal", str(text)] if _DECIMAL.fullmatch(text):
+                return Decimal(text)
             case ["text", number]:
                 return bytes(self._blob(number)).decode("utf-8", "surrogatepass")
             case ["bytes", number]:
