@@ -85,7 +85,7 @@ EXERCISES = {
     ),
     "train": (
         4,
-        "model = build()\n"
+        "keras.utils.set_random_seed(3)\nmodel = build()\n"
         "model.compile(keras.optimizers.Adam(0.05), 'sparse_categorical_crossentropy', "
         "metrics=['accuracy'])\n"
         "history = model.fit(x_train / 255, y_train, epochs=4, verbose=0)",
