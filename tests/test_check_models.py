@@ -343,7 +343,7 @@ def test_a_setting_that_is_an_object_is_asked_for_as_keras_has_it():
     assert 'has kernel_initializer="Ones". Expected kernel_initializer="GlorotUniform"' in text
     none = keras.Sequential([keras.Input((4,)), layers.Flatten()])
     text = message(check.model, "model", none, layers=wanted, skip=["Flatten"])
-    assert "a Dense(kernel_initializer='GlorotUniform', kernel_regularizer=None) is expected" in text
+    assert "Dense(kernel_initializer='GlorotUniform', kernel_regularizer=None) is expected" in text
 
 
 def perfect():
