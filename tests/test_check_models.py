@@ -1,5 +1,8 @@
 """Checks on Keras models: every right way passes, and each wrong one is named."""
 
+import warnings
+from functools import partial
+
 import keras
 import numpy as np
 import pytest
@@ -283,6 +286,14 @@ def test_a_loss_other_than_the_sealed_one_is_named_but_the_right_one_is_not(loss
             "from_logits=True. Expected False",
         ),
         (
+            {"loss": partial(keras.losses.sparse_categorical_crossentropy, from_logits=True)},
+            "cannot say how it is compiled",
+        ),
+        (
+            {"loss": lambda y, p: keras.losses.sparse_categorical_crossentropy(y, p)},
+            "has the loss __lambda__. Expected sparse_categorical_crossentropy",
+        ),
+        (
             {"loss": keras.losses.SparseCategoricalCrossentropy},
             "cannot say how it is compiled (TypeError). Is there a class without its brackets",
         ),
@@ -306,22 +317,33 @@ def test_wrong_compilations_are_named(compiled, said):
     model = sequential()
     right = {"optimizer": "adam", "loss": LOSSES[0], "metrics": ["accuracy"]}
     model.compile(**(right | compiled))
-    text = message(
-        check.compiled,
-        "model",
-        model,
-        loss="sparse_categorical_crossentropy",
-        from_logits=False,
-        optimizer="adam",
-        learning_rate=0.001,
-        metric="accuracy",
-    )
-    assert said in text
+    wanted = {"loss": "sparse_categorical_crossentropy", "from_logits": False}
+    wanted |= {"optimizer": "adam", "learning_rate": 0.001, "metric": "accuracy"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # Keras warns of a lambda, and a warning costs the points
+        assert said in message(check.compiled, "model", model, **wanted)
 
 
 def test_a_model_that_is_not_compiled_is_no_answer_yet():
     text = message(check.compiled, "model", sequential(), metric="acc", kind=check.NotAnswered)
     assert "model is not compiled. Call model.compile" in text
+
+
+def test_a_setting_that_is_an_object_is_asked_for_as_keras_has_it():
+    usual = layers.Dense(1).get_config()
+    names = ("kernel_initializer", "kernel_regularizer")
+    wanted = [check.layer("Dense", **{name: usual[name] for name in names})]
+    own = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
+    check.model("model", own, layers=wanted)
+    own = keras.Sequential([keras.Input((4,)), layers.Dense(3, kernel_regularizer="l2")])
+    text = message(check.model, "model", own, layers=wanted)
+    assert 'has kernel_regularizer="L2". Expected kernel_regularizer=None' in text
+    own = keras.Sequential([keras.Input((4,)), layers.Dense(3, kernel_initializer="ones")])
+    text = message(check.model, "model", own, layers=wanted)
+    assert 'has kernel_initializer="Ones". Expected kernel_initializer="GlorotUniform"' in text
+    none = keras.Sequential([keras.Input((4,)), layers.Flatten()])
+    text = message(check.model, "model", none, layers=wanted, skip=["Flatten"])
+    assert "Dense(kernel_initializer='GlorotUniform', kernel_regularizer=None) is expected" in text
 
 
 def perfect():

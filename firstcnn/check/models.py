@@ -25,7 +25,7 @@ class Layer:
     settings: Mapping[str, Any]
 
     def __str__(self):
-        inside = ", ".join(f"{key}={value!r}" for key, value in self.settings.items())
+        inside = ", ".join(f"{key}={_plain(value)!r}" for key, value in self.settings.items())
         return f"{self.kind}({inside})"
 
 
@@ -318,11 +318,13 @@ def compiled(
             f"{name} is not compiled. Call {name}.compile(optimizer=, loss=, metrics=)."
         )
     try:
-        config = value.get_compile_config() or {}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a lambda's, as above
+            config = value.get_compile_config() or {}
     except Exception as error:
         fail(
             f"{name} cannot say how it is compiled ({type(error).__name__}). Is there a class "
-            "without its brackets, as in CategoricalCrossentropy()?",
+            "without its brackets, as in CategoricalCrossentropy(), or a function of your own?",
             hint,
         )
     have_loss, have_logits = _loss(config.get("loss"))
