@@ -526,6 +526,12 @@ def test_what_is_weakened_in_a_cell(source, changes):
         assert [mutant.change for mutant in found] == changes
 
 
+def test_the_source_of_what_a_cell_defines_can_be_read_as_in_a_notebook():
+    names = {}
+    mutants._execute("double = lambda x: 2 * x\n", names)
+    assert inspect.getsource(names["double"]) == "double = lambda x: 2 * x\n"
+
+
 def test_the_librarys_mutants_are_functions_that_compile():
     found = mutants.of_library()
     assert len(found) > 150

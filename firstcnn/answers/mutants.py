@@ -17,6 +17,7 @@ import contextlib
 import copy
 import importlib
 import io
+import linecache
 import pkgutil
 import signal
 import sys
@@ -308,8 +309,11 @@ def _own(names: dict[str, Any]) -> dict[str, Any]:
 def _execute(source: str, names: dict[str, Any]) -> str:
     """Run a cell, and return what it wrote to stderr."""
     stderr = io.StringIO()
+    # As in a notebook, the source can be found again: Keras asks for a lambda's.
+    place = f"<cell {hash(source)}>"
+    linecache.cache[place] = len(source), None, source.splitlines(keepends=True), place
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(stderr):
-        exec(compile(source, "<cell>", "exec"), names)
+        exec(compile(source, place, "exec"), names)
     return stderr.getvalue()
 
 
