@@ -458,6 +458,54 @@ def test_ctrl_c_keeps_what_is_done(six):
     assert scores(six) == SIX_POINTS
 
 
+@pytest.mark.parametrize("step", ["put", "note", "done"])
+def test_ctrl_c_at_any_step_of_the_books(six, monkeypatch, step):
+    """What the journal says was recorded is reported, and what was graded is recorded."""
+    starts = six.hook()
+    plain, calls = getattr(spool.Spool, step), []
+
+    def interrupted(self, *arguments, **more):
+        plain(self, *arguments, **more)
+        if arguments[0] != "graded":
+            calls.append(arguments)
+            if len(calls) == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(spool.Spool, step, interrupted)
+    report = grade_class(six.checkout, workers=2)
+    assert (report.status, report.stopped) == (130, "Interrupted.")
+    reported = [one.student for one in report.outcomes if one.status == "graded"]
+    recorded = six.noted("recorded")
+    assert reported == recorded
+    waiting = {path.parent.name for path in (six.root / "grading").glob("*/*/result.zip")}
+    assert sorted({*recorded, *waiting}) == six.noted("graded")
+    assert six.noted("graded")
+    assert grade_class(six.checkout, workers=2).status == 0
+    assert six.noted("graded") == six.noted("recorded") == SIX
+    begun = starts.read_text().split()
+    assert {begun.count(student) for student in (*recorded, *waiting)} == {1}
+
+
+def test_a_request_to_end_where_something_failed(six, monkeypatch):
+    plain = spool.Spool.note
+
+    def stopped(self, what, *arguments, **more):
+        plain(self, what, *arguments, **more)
+        if what == "failed":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def failing(*arguments):
+        raise KeyError("a fault")
+
+    monkeypatch.setattr(spool.Spool, "note", stopped)
+    monkeypatch.setattr(classroom, "record", failing)
+    report = grade_class(six.checkout, students=["s0", "s1"], workers=2)
+    assert report.status == 130
+    (failed,) = report.outcomes
+    assert failed.status == "failed"
+    assert failed.log == f"grading/small/{failed.student}/autograde.log"
+
+
 def test_what_changes_while_it_is_graded_is_graded_again(six):
     new = six.hand_in("new", RIGHT)
     target = six.root / "submitted" / "s0" / "small" / "small.ipynb"

@@ -190,6 +190,23 @@ def _stopping_in_order() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _in_one_go() -> Iterator[None]:
+    """Let a few steps be done all or none: Ctrl-C, or a request to end, waits until after them."""
+    asked = []
+    before = {
+        number: signal.signal(number, lambda *_: asked.append(True))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if asked:
+            raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
 def _cluster(
     scheduler: str | None, workers: int | None, most: int, patience: float
 ) -> Iterator[cluster.Cluster]:
@@ -357,8 +374,10 @@ class _Run:
                     if self._send(workers, key):
                         out.add(key)
                 can_record = bool(self._results) and now >= self._record_at
-                arrived = list(workers.finished(0 if can_record else 0.2))
-                for name, answer in arrived:
+                has_arrived = False
+                # One by one: what is not taken yet when Ctrl-C is pressed can still be kept.
+                for name, answer in workers.finished(0 if can_record else 0.2):
+                    has_arrived = True
                     key = tuple(name.split("/", 1))
                     out.discard(key)
                     if not (isinstance(answer, task.Result) and answer.is_passing):
@@ -369,9 +388,9 @@ class _Run:
                     lacking_since = lacking_since or now
                     self._wait(f"{answer.error}, where {name} was graded", lacking_since)
                     send_at = now + _pause(self._patience)
-                if can_record and not arrived:
+                if can_record and not has_arrived:
                     self._settle_first()
-                elif not out and not arrived:
+                elif not out and not has_arrived:
                     time.sleep(0.1)
         except KeyboardInterrupt:
             for name, answer in workers.finished(0):
@@ -391,9 +410,13 @@ class _Run:
     def _keep(self, result: task.Result) -> None:
         """Put a result where it is safe."""
         if not result.error:
-            self._patiently(lambda: self._spool.put(result))
-            self._patiently(lambda: self._spool.note("graded", result.lesson, result.student))
+            self._patiently(lambda: self._put(result))
         self._results.append(result)
+
+    def _put(self, result: task.Result) -> None:
+        with _in_one_go():
+            self._spool.put(result)
+            self._spool.note("graded", result.lesson, result.student)
 
     def _settle_first(self) -> bool:
         """Record the first result, if the gradebook and the disk let that be done.
@@ -459,29 +482,31 @@ class _Run:
                 if desk.again:  # else it may be recorded when that is mended
                     self._spool.done(*key)
                 return
-        place = self._spool.log(*key, result.log + log.getvalue())
-        self._spool.note("recorded", *key, seconds=result.seconds)
-        self._spool.done(*key)
-        self._add(
-            Outcome(
-                *key,
-                "graded",
-                result.seconds,
-                *_preflight(result.files),
-                recorded.score,
-                recorded.max_score,
-                recorded.needs_manual_grade,
-                log=self._shown(place),
+        with _in_one_go():  # what the journal says is recorded is reported, too
+            place = self._spool.log(*key, result.log + log.getvalue())
+            self._spool.note("recorded", *key, seconds=result.seconds)
+            self._spool.done(*key)
+            self._add(
+                Outcome(
+                    *key,
+                    "graded",
+                    result.seconds,
+                    *_preflight(result.files),
+                    recorded.score,
+                    recorded.max_score,
+                    recorded.needs_manual_grade,
+                    log=self._shown(place),
+                )
             )
-        )
 
     def _fail(self, result: task.Result) -> None:
         key = (result.lesson, result.student)
-        place = self._spool.log(*key, f"{result.log}{result.error}\n")
-        self._spool.note("failed", *key, error=result.error)
-        self._add(
-            Outcome(*key, "failed", result.seconds, error=result.error, log=self._shown(place))
-        )
+        with _in_one_go():
+            place = self._spool.log(*key, f"{result.log}{result.error}\n")
+            self._spool.note("failed", *key, error=result.error)
+            self._add(
+                Outcome(*key, "failed", result.seconds, error=result.error, log=self._shown(place))
+            )
 
     def _shown(self, path: Path) -> str:
         return os.path.relpath(path, self._desk.checkout.root)
