@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from test_classroom import SIX, SIX_POINTS, Class, rows, wait_until
 
+from firstcnn.grading import recording
 from firstcnn.grading.classroom import grade_class
 
 pytest.importorskip("psycopg")
@@ -46,17 +47,17 @@ class Server:
             cwd="/",
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
         )
         assert done.returncode == 0, done.stdout + done.stderr
 
     def start(self) -> None:
         options = f"-c listen_addresses='' -c fsync=off -k {self.folder}"
         log = str(self.folder / "log")
-        self.run("pg_ctl", "start", "-w", "-D", str(self.data), "-l", log, "-o", options)
+        self.run("pg_ctl", "start", "-w", "-t", "600", "-D", str(self.data), "-l", log, "-o", options)
 
     def stop(self) -> None:
-        self.run("pg_ctl", "stop", "-w", "-m", "immediate", "-D", str(self.data))
+        self.run("pg_ctl", "stop", "-w", "-t", "600", "-m", "immediate", "-D", str(self.data))
 
 
 def _is_user(name: str) -> bool:
@@ -79,24 +80,31 @@ def server(tmp_path_factory):
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def test_a_lost_connection_loses_nothing(server, tmp_path):
-    """The server ends at once, without a word, when something was recorded, and comes back."""
+def test_a_lost_connection_loses_nothing(server, tmp_path, monkeypatch):
+    """The server ends at once, without a word, while something is recorded, and comes back."""
     school = Class(tmp_path, f"\nc.CourseDirectory.db_url = {server.url!r}\n")
     for number, student in enumerate(SIX):
         school.hand_in(student, [f"{'abcd'[n]}_value = {n + 5}" for n in range(number % 5)])
-    said = []
+    said, stopped = [], []
+    plain = recording.SaveAutoGrades._add_score
 
-    def interrupt():
-        wait_until(lambda: school.noted("recorded"))
-        server.stop()
-        wait_until(lambda: school.noted("graded") == SIX and said)
+    def interrupted(self, *arguments):
+        if school.noted("recorded") and not stopped:
+            server.stop()
+            stopped.append(True)
+        return plain(self, *arguments)
+
+    def come_back():
+        wait_until(lambda: said and school.noted("graded") == SIX)
         server.start()
 
-    other = threading.Thread(target=interrupt)
+    monkeypatch.setattr(recording.SaveAutoGrades, "_add_score", interrupted)
+    other = threading.Thread(target=come_back)
     other.start()
     report = grade_class(school.checkout, ["small"], workers=2, say=said.append)
     other.join()
     assert (report.status, report.stopped) == (0, "")
+    assert stopped
     assert said[0].startswith("The gradebook is not to be had: ")
     assert school.noted("graded") == school.noted("recorded") == SIX
     assert [row["score"] for _, row in sorted(rows(server.url).items())] == SIX_POINTS
