@@ -54,10 +54,13 @@ class Server:
     def start(self) -> None:
         options = f"-c listen_addresses='' -c fsync=off -k {self.folder}"
         log = str(self.folder / "log")
-        self.run("pg_ctl", "start", "-w", "-t", "600", "-D", str(self.data), "-l", log, "-o", options)
+        self.control("start", "-l", log, "-o", options)
 
     def stop(self) -> None:
-        self.run("pg_ctl", "stop", "-w", "-t", "600", "-m", "immediate", "-D", str(self.data))
+        self.control("stop", "-m", "immediate")
+
+    def control(self, what: str, *how: str) -> None:
+        self.run("pg_ctl", what, "-w", "-t", "600", "-D", str(self.data), *how)
 
 
 def _is_user(name: str) -> bool:
