@@ -500,6 +500,44 @@ def test_ctrl_c_at_any_step_of_the_books(six, monkeypatch, step):
     assert {begun.count(student) for student in (*recorded, *waiting)} == {1}
 
 
+def test_ctrl_c_while_something_is_recorded_waits_for_that(six, monkeypatch):
+    """But who presses it twice need not wait: a database may not answer for long."""
+    plain, times = recording.SaveAutoGrades._add_score, [1]
+
+    def interrupted(self, *arguments):
+        for _ in range(times.pop() if times else 0):
+            os.kill(os.getpid(), signal.SIGINT)
+        return plain(self, *arguments)
+
+    monkeypatch.setattr(recording.SaveAutoGrades, "_add_score", interrupted)
+    report = grade_class(six.checkout, students=["s1"], workers=1)
+    assert (report.status, [one.status for one in report.outcomes]) == (130, ["graded"])
+    assert scores(six) == [1]
+    times.append(2)
+    report = grade_class(six.checkout, students=["s2"], workers=1)
+    assert (report.status, report.outcomes) == (130, [])
+    assert (six.noted("graded"), six.noted("recorded")) == (["s1", "s2"], ["s1"])
+    assert grade_class(six.checkout, students=["s2"], workers=1).status == 0
+    assert six.noted("graded") == six.noted("recorded") == ["s1", "s2"]
+
+
+def test_ctrl_c_is_heard_while_something_is_thrown_away(six, monkeypatch):
+    """What is raised in a finalizer is dropped by Python."""
+    plain, main, asked = cluster.Future.__del__, threading.current_thread(), []
+
+    def interrupted(self):
+        if threading.current_thread() is main and not asked:
+            asked.append(True)
+            os.kill(os.getpid(), signal.SIGINT)
+        plain(self)
+
+    monkeypatch.setattr(cluster.Future, "__del__", interrupted)
+    report = grade_class(six.checkout, workers=1)
+    assert asked
+    assert (report.status, report.stopped) == (130, "Interrupted.")
+    assert len(report.outcomes) < 6
+
+
 def test_a_request_to_end_where_something_failed(six, monkeypatch):
     plain = spool.Spool.note
 

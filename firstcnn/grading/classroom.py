@@ -155,10 +155,11 @@ def grade_class(
     """
     start = time.monotonic()
     # nbgrader works in the course's folder, too.
-    with contextlib.chdir(checkout.root), environment_on_path(), _stopping_in_order():
+    requests = _Requests()
+    with contextlib.chdir(checkout.root), environment_on_path(), requests.heard():
         desk = _Desk(checkout, students, again)
         with desk.lock():
-            run = _Run(desk, patience, say, on_progress)
+            run = _Run(desk, requests, patience, say, on_progress)
             try:
                 run.record_what_waits()
                 run.find(lessons)
@@ -175,34 +176,51 @@ def grade_class(
     return run.report
 
 
-@contextlib.contextmanager
-def _stopping_in_order() -> Iterator[None]:
-    """Let a request to end be what Ctrl-C is."""
+class _Requests:
+    """Ctrl-C and requests to end, which wait until what is being done is done.
 
-    def interrupt(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt
+    Raised anywhere, they could be lost: Python drops what is raised in a finalizer.
+    """
 
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    def __init__(self) -> None:
+        self._is_asked = False
+        self._patience = 0
 
+    @contextlib.contextmanager
+    def heard(self) -> Iterator[None]:
+        """Hear of them here; a request to end is what Ctrl-C is."""
+        numbers = [signal.SIGTERM]
+        if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+            numbers.append(signal.SIGINT)
+        before = {number: signal.signal(number, self._hear) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
-@contextlib.contextmanager
-def _in_one_go() -> Iterator[None]:
-    """Let a few steps be done all or none: Ctrl-C, or a request to end, waits until after them."""
-    asked = []
-    before = {
-        number: signal.signal(number, lambda *_: asked.append(True))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        if asked:
+    def _hear(self, number: int, frame: Any) -> None:
+        if self._patience == 2 or (self._patience == 1 and not self._is_asked):
+            self._is_asked = True
+        else:
+            raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def after(self, *, always: bool = False) -> Iterator[None]:
+        """Let the first one, or always each, wait until after this."""
+        before = self._patience
+        self._patience = 2 if always else max(before, 1)
+        try:
+            yield
+        finally:
+            self._patience = before
+            if not before:
+                self.heed()
+
+    def heed(self) -> None:
+        """Stop here if somebody wants that."""
+        if self._is_asked:
+            self._is_asked = False
             raise KeyboardInterrupt
 
 
@@ -317,11 +335,12 @@ class _Run:
     def __init__(
         self,
         desk: _Desk,
+        requests: _Requests,
         patience: float,
         say: Callable[[str], None],
         on_progress: Callable[[int, int], None],
     ) -> None:
-        self._desk, self._patience = desk, patience
+        self._desk, self._requests, self._patience = desk, requests, patience
         self._spool = desk.spool
         self._say, self._on_progress = say, on_progress
         self.report = Report()
@@ -337,14 +356,15 @@ class _Run:
         """Record what a run before this one has graded, if that is what would be graded now."""
         self._results.extend(self._spool.waiting())
         while self._results:
-            result = self._results[0]
-            if not self._patiently(lambda one=result: self._is_current(one)):
-                self._spool.done(result.lesson, result.student)
-                self._results.popleft()
-            elif self._settle_first():
-                self._graded_now.add((result.lesson, result.student))
-            else:
-                time.sleep(_pause(self._patience))
+            with self._requests.after():
+                result = self._results[0]
+                if not self._patiently(lambda one=result: self._is_current(one)):
+                    self._spool.done(result.lesson, result.student)
+                    self._results.popleft()
+                elif self._settle_first():
+                    self._graded_now.add((result.lesson, result.student))
+                else:
+                    time.sleep(_pause(self._patience))
 
     def find(self, lessons: Sequence[str] | None) -> None:
         """Find out what is to be done."""
@@ -368,33 +388,35 @@ class _Run:
         send_at, lacking_since = 0.0, None
         try:
             while self.due or out or self._results:
-                now = time.monotonic()
-                while self.due and workers.room > 0 and now >= send_at:
-                    key = self.due.popleft()
-                    if self._send(workers, key):
-                        out.add(key)
-                can_record = bool(self._results) and now >= self._record_at
-                has_arrived = False
-                # One by one: what is not taken yet when Ctrl-C is pressed can still be kept.
-                for name, answer in workers.finished(0 if can_record else 0.2):
-                    has_arrived = True
-                    key = tuple(name.split("/", 1))
-                    out.discard(key)
-                    if not (isinstance(answer, task.Result) and answer.is_passing):
-                        self._keep(_as_result(key, answer))
-                        lacking_since = None
-                        continue
-                    self.due.append(key)
-                    lacking_since = lacking_since or now
-                    self._wait(f"{answer.error}, where {name} was graded", lacking_since)
-                    send_at = now + _pause(self._patience)
-                if can_record and not has_arrived:
-                    self._settle_first()
-                elif not out and not has_arrived:
-                    time.sleep(0.1)
+                with self._requests.after():
+                    now = time.monotonic()
+                    while self.due and workers.room > 0 and now >= send_at:
+                        key = self.due.popleft()
+                        if self._send(workers, key):
+                            out.add(key)
+                    can_record = bool(self._results) and now >= self._record_at
+                    has_arrived = False
+                    # One by one: what is not taken yet when Ctrl-C is pressed can still be kept.
+                    for name, answer in workers.finished(0 if can_record else 0.2):
+                        has_arrived = True
+                        key = tuple(name.split("/", 1))
+                        out.discard(key)
+                        if not (isinstance(answer, task.Result) and answer.is_passing):
+                            self._keep(_as_result(key, answer))
+                            lacking_since = None
+                            continue
+                        self.due.append(key)
+                        lacking_since = lacking_since or now
+                        self._wait(f"{answer.error}, where {name} was graded", lacking_since)
+                        send_at = now + _pause(self._patience)
+                    if can_record and not has_arrived:
+                        self._settle_first()
+                    elif not out and not has_arrived:
+                        time.sleep(0.1)
         except KeyboardInterrupt:
-            for name, answer in workers.finished(0):
-                self._keep(_as_result(tuple(name.split("/", 1)), answer))
+            with self._requests.after():
+                for name, answer in workers.finished(0):
+                    self._keep(_as_result(tuple(name.split("/", 1)), answer))
             raise
 
     def _send(self, workers: cluster.Cluster, key: _Key) -> bool:
@@ -414,7 +436,7 @@ class _Run:
         self._results.append(result)
 
     def _put(self, result: task.Result) -> None:
-        with _in_one_go():
+        with self._requests.after(always=True):
             self._spool.put(result)
             self._spool.note("graded", result.lesson, result.student)
 
@@ -482,7 +504,8 @@ class _Run:
                 if desk.again:  # else it may be recorded when that is mended
                     self._spool.done(*key)
                 return
-        with _in_one_go():  # what the journal says is recorded is reported, too
+        # What the journal says is recorded is reported, too.
+        with self._requests.after(always=True):
             place = self._spool.log(*key, result.log + log.getvalue())
             self._spool.note("recorded", *key, seconds=result.seconds)
             self._spool.done(*key)
@@ -501,7 +524,7 @@ class _Run:
 
     def _fail(self, result: task.Result) -> None:
         key = (result.lesson, result.student)
-        with _in_one_go():
+        with self._requests.after(always=True):
             place = self._spool.log(*key, f"{result.log}{result.error}\n")
             self._spool.note("failed", *key, error=result.error)
             self._add(
@@ -530,10 +553,11 @@ class _Run:
         since = time.monotonic()
         while True:
             try:
-                with _in_words():
+                with self._requests.after(), _in_words():
                     return do()
             except Unavailable as error:
                 self._wait(str(error), since)
+                self._requests.heed()
                 time.sleep(_pause(self._patience))
 
     def _wait(self, reason: str, since: float) -> None:
