@@ -924,6 +924,93 @@ def test_the_table_counts_and_says_how_to_go_on():
 # ---- other machines ------------------------------------------------------------------------------
 
 
+class Late:
+    """A future whose result comes by a way that is slow, or lost at first."""
+
+    status = "finished"
+
+    def __init__(self, *errors: Exception, seconds: float = 0) -> None:
+        self.errors, self.seconds, self.asked = list(errors), seconds, 0
+
+    def add_done_callback(self, call):
+        call(self)
+
+    def result(self, timeout):
+        self.asked += 1
+        if self.errors:
+            raise self.errors.pop()
+        if timeout < self.seconds:
+            raise TimeoutError
+        return "there"
+
+
+class Scheduler:
+    """A client with one task, and a scheduler that tells of no worker by itself."""
+
+    status = "running"
+
+    def __init__(self, future: Late) -> None:
+        self.future = future
+        self.scheduler = self
+
+    def identity(self, n_workers):
+        return {"workers": {"tcp://somewhere:1": {"nthreads": 1}} if n_workers else {}}
+
+    def scheduler_info(self, n_workers):
+        return self.identity(0)  # what the client's own call has put there meanwhile
+
+    def sync(self, do, **arguments):
+        return do(**arguments)
+
+    def submit(self, *arguments, **options):
+        return self.future
+
+
+@pytest.mark.parametrize("future", [Late(seconds=100), Late(OSError("lost"), OSError("lost"))])
+def test_a_result_that_comes_late_is_no_failure(future):
+    workers = cluster.Cluster(Scheduler(future))
+    workers.send("task", len, "")
+    answers = []
+    while not answers and future.asked < 99:
+        answers += workers.finished(0)
+    assert answers == [("task", "there")]
+
+
+def test_an_error_of_the_task_is_its_answer():
+    future = Late(error := FileNotFoundError("no data"))
+    future.status = "error"
+    workers = cluster.Cluster(Scheduler(future))
+    workers.send("task", len, "")
+    assert list(workers.finished(0)) == [("task", error)]
+
+
+def test_workers_are_asked_for_each_time():
+    client = Scheduler(Late())
+    workers = cluster.Cluster(client, is_alone=True)
+    assert workers.room == 1
+    client.identity = lambda n_workers: (_ for _ in ()).throw(OSError("in a moment"))
+    assert workers.room == 1
+
+
+def test_a_schedulers_file_is_read_when_it_is_whole(six):
+    file = six.root / "scheduler.json"
+    with LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0") as other:
+
+        def write():
+            file.write_text("{")
+            time.sleep(0.5)
+            file.write_text(json.dumps({"address": other.scheduler_address}))
+
+        writing = threading.Thread(target=write)
+        writing.start()
+        with cluster.remote(str(file), patience=300) as there:
+            assert there.room == 16
+        writing.join()
+    file.unlink()
+    with pytest.raises(cluster.Lost, match=r"No scheduler answers at .*scheduler\.json"):
+        cluster.remote(str(file), patience=0.1).__enter__()
+
+
 def test_any_dask_scheduler_will_do(six):
     """Workers of its own, of which one ends while it grades."""
     mark = six.root / "mark"

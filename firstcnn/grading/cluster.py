@@ -12,6 +12,7 @@ loopback interface, encrypted: others may have an account here.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import multiprocessing.forkserver
 import os
@@ -74,6 +75,8 @@ class _Task:
     ends: int = 0
     #: Since when its worker is gone.
     lost_at: float | None = None
+    #: For how many seconds its result is waited for.
+    patience: float = 10
 
 
 class Cluster:
@@ -91,6 +94,7 @@ class Cluster:
     def __init__(self, client: Client, is_alone: bool = False) -> None:
         self._client, self._is_alone = client, is_alone
         self._tasks: dict[str, _Task] = {}
+        self._known: dict[str, Any] = {}
         self._waiting: list[str] = []
         self._finished: queue.SimpleQueue[tuple[str, Future]] = queue.SimpleQueue()
         self._sent = 0
@@ -105,7 +109,13 @@ class Cluster:
         return max(16, 2 * sum(one["nthreads"] for one in workers.values())) - len(self._tasks)
 
     def _workers(self) -> dict[str, Any]:
-        return self._client.scheduler_info(n_workers=-1)["workers"]
+        # Not scheduler_info(): before it returns what it was told, a call of the client's own may
+        # put something without workers in its place.
+        if self._client.status in ("running", "connecting"):
+            with contextlib.suppress(OSError):
+                told = self._client.sync(self._client.scheduler.identity, n_workers=-1)
+                self._known = told["workers"]
+        return self._known
 
     def _free(self, workers: Iterable[str]) -> list[str]:
         taken = {task.place for task in self._tasks.values()}
@@ -189,10 +199,7 @@ class Cluster:
             if task is None or task.future is not future:
                 continue
             try:
-                answer = future.result(timeout=10)
-            except TimeoutError:
-                self._wait_for(name, future)  # the worker that had it has ended: it is done again
-                continue
+                answer = future.result(timeout=task.patience)
             except KilledWorker as error:
                 task.ends += error.allowed_failures + 1
                 if task.ends < MOST_ENDS:
@@ -201,6 +208,15 @@ class Cluster:
                 answer = error
             except CancelledError:
                 raise Lost("The scheduler has lost what it was to do.") from None
+            except OSError as error:
+                if future.status != "error":
+                    # It could not be had: the worker that had it has ended, so that it is done
+                    # again; or the scheduler has, as will be heard; or it takes longer to come.
+                    if future.status == "finished":
+                        task.patience *= 2
+                    self._wait_for(name, future)
+                    return
+                answer = error
             except Exception as error:
                 answer = error
             del self._tasks[name]
@@ -325,12 +341,25 @@ def remote(address: str, *, patience: float = 30) -> Iterator[Cluster]:
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(_quiet())
-        given = {"scheduler_file": address} if address.endswith(".json") else {"address": address}
         start = time.monotonic()
         try:
-            client = Client(**given, timeout=patience, set_as_default=False)
-        except (OSError, ValueError, TimeoutError) as error:
+            where = _address(address, patience) if address.endswith(".json") else address
+            client = Client(where, timeout=patience, set_as_default=False)
+        except (OSError, ValueError, KeyError, TypeError) as error:
             waited = time.monotonic() - start
             raise Lost(f"No scheduler answers at {address} ({waited:.0f} s): {error}") from None
         stack.callback(client.close, timeout=5)
         yield Cluster(client)
+
+
+def _address(path: str, patience: float) -> str:
+    """Return the address in a scheduler's file, as soon as it is there and whole."""
+    until = time.monotonic() + patience
+    while True:
+        try:
+            with open(path, encoding="utf-8") as file:
+                return str(json.load(file)["address"])
+        except (OSError, ValueError, KeyError, TypeError):
+            if time.monotonic() > until:
+                raise
+        time.sleep(0.05)
