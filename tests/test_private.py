@@ -1,13 +1,16 @@
 """Folders for what is being graded: whose they are, and when they go."""
 
+import fcntl
 import os
 import stat
 import subprocess
 import sys
 import tempfile
+from types import SimpleNamespace
 
 import pytest
 
+from firstcnn.grading import private
 from firstcnn.grading.private import private_folder
 
 HOLD = """
@@ -77,13 +80,37 @@ def test_what_a_grader_uses_stays_however_old(another):
         assert os.listdir(folder) == ["some work"]
 
 
-def test_what_is_just_being_made_stays(another):
+def test_what_is_just_being_made_stays(another, monkeypatch):
     """Its lock comes a moment later."""
     process, folder = another
     process.kill()
     process.wait()
+    now = os.stat(folder).st_mtime + 59
+    monkeypatch.setattr(private, "time", SimpleNamespace(time=lambda: now))
     with private_folder():
         assert os.path.exists(folder)
+    now += 2
+    with private_folder():
+        assert not os.path.exists(folder)
+
+
+@pytest.mark.parametrize("step", ["open", "flock"])
+def test_what_was_removed_before_it_was_locked_is_made_again(base, monkeypatch, step):
+    """The machine slept in between, and somebody else woke first."""
+    owner = os if step == "open" else fcntl
+    plain, removed = getattr(owner, step), []
+
+    def late(place, *arguments, **more):
+        if not removed:
+            removed.extend(os.listdir(base))
+            os.rmdir(os.path.join(base, *removed))
+        return plain(place, *arguments, **more)
+
+    monkeypatch.setattr(owner, step, late)
+    with private_folder() as folder:
+        assert folder.is_dir()
+        assert os.listdir(base) == [folder.name] != removed
+    assert os.listdir(base) == []
 
 
 def test_a_link_leads_nowhere(base, tmp_path):

@@ -27,13 +27,28 @@ def private_folder() -> Iterator[Path]:
     if len(str(base)) > 60:
         base = Path("/tmp")
     _sweep(base)
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
-    lock = os.open(folder, os.O_RDONLY)
+    folder, lock = _made(base)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _made(base: Path) -> tuple[Path, int]:
+    """Make a folder and its lock; again, if it was removed before it was locked.
+
+    A machine that slept in between made it look as if it had been left behind.
+    """
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
+        try:
+            lock = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if folder.exists():
+            return folder, lock
         os.close(lock)
 
 
