@@ -1,6 +1,7 @@
 """What docs/clusters.md tells to do with other machines, as far as it can be done on one."""
 
 import contextlib
+import json
 import os
 import re
 import shlex
@@ -18,6 +19,7 @@ import yaml
 from distributed import Client, Security
 from distributed.cli import dask_scheduler, dask_worker
 from notebooks import ROOT
+from test_classroom import wait_until
 
 from firstcnn.grading import sandbox
 
@@ -44,7 +46,7 @@ def certificate(folder):
         env={**os.environ, "FIRSTCNN_TLS": str(folder)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
 
 
@@ -62,7 +64,7 @@ def with_tls(folder):
         env={**os.environ, "FIRSTCNN_TLS": str(folder)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=True,
     )
     assert done.stderr == ""
@@ -95,7 +97,7 @@ def test_a_shell_without_the_certificate_is_told(tmp_path):
         env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     missing = f"There is no certificate in {tmp_path}/.first-cnn-tls that can be read.\n"
     assert done.stderr == missing
@@ -121,20 +123,29 @@ def scheduler(tls, tmp_path_factory):
                     [BIN / "dask", *command], env=environment, cwd=place, stdout=log, stderr=log
                 )
             )
-        with Client(scheduler_file=str(file), security=security(tls), timeout=90) as client:
-            client.wait_for_workers(1, timeout=90)
+        wait_until(lambda: address_in(file) or started[0].poll() is not None)
+        with Client(address_in(file), security=security(tls), timeout=300) as client:
+            client.wait_for_workers(1, timeout=300)
             yield client.scheduler.address
     finally:
         for one in reversed(started):
             one.terminate()
-            one.wait(60)
+            one.wait(300)
+
+
+def address_in(file):
+    """Return the address in a scheduler's file, if it is whole already."""
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        return json.loads(file.read_text())["address"]
 
 
 def test_with_the_certificate_one_is_let_in(scheduler, tls):
     assert scheduler.startswith("tls://127.0.0.1:")
-    with Client(scheduler, security=security(tls), timeout=60) as client:
-        told = client.submit(os.getenv, "TF_NUM_INTRAOP_THREADS").result(60)
-        (worker,) = client.scheduler_info()["workers"].items()
+    with Client(scheduler, security=security(tls), timeout=300) as client:
+        told = client.submit(os.getenv, "TF_NUM_INTRAOP_THREADS").result(300)
+        # Not scheduler_info(), in whose answer the client's own calls may put no workers.
+        info = client.sync(client.scheduler.identity, n_workers=-1)
+        (worker,) = info["workers"].items()
     assert told == "1"
     assert worker[0].startswith("tls://")
     assert (worker[1]["nthreads"], worker[1]["memory_limit"]) == (1, 0)
@@ -146,7 +157,7 @@ def test_without_the_certificate_one_is_not(scheduler, tmp_path):
     other = tmp_path / "other"
     certificate(other)
     with pytest.raises(OSError, match="TLS certificate does not match"):
-        Client(scheduler, security=security(other), timeout=5)
+        Client(scheduler, security=security(other), timeout=300)  # refused at once
 
 
 # ---- SSH and SLURM -----------------------------------------------------------------------------
@@ -204,8 +215,8 @@ import over_ssh
 from distributed import Client
 with over_ssh.start(["127.0.0.1"], 2, port=int(sys.argv[2]), known_hosts=None) as cluster:
     with Client(cluster.scheduler_address) as client:
-        client.wait_for_workers(2, timeout=90)
-        workers = client.scheduler_info()["workers"]
+        client.wait_for_workers(2, timeout=600)
+        workers = client.sync(client.scheduler.identity, n_workers=-1)["workers"]
         print(sorted((name[:6], one["nthreads"], one["memory_limit"])
                      for name, one in workers.items()))
 """
@@ -217,14 +228,14 @@ def test_over_ssh(ssh_server, tls):
         env=with_tls(tls),
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=900,
     )
     assert done.stdout.splitlines()[-1:] == ["[('tls://', 1, 0), ('tls://', 1, 0)]"], done.stderr
 
 
 def test_over_ssh_says_how_it_is_used():
     command = [sys.executable, str(DEPLOY / "over_ssh.py"), "--", "01_convolution"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 1
     assert "HOST [HOST ...] -- [LESSON ...]" in done.stderr
 
@@ -237,7 +248,7 @@ def test_job_script_for_slurm(tls, tmp_path):
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr
     script = done.stdout.strip()
@@ -285,9 +296,9 @@ from distributed import Client
 with on_slurm.cluster() as nodes:
     nodes.scale(jobs=1)
     with Client(nodes.scheduler_address) as client:
-        client.wait_for_workers(4, timeout=90)
-        print(sorted((name[:6], one["nthreads"])
-                     for name, one in client.scheduler_info()["workers"].items()))
+        client.wait_for_workers(4, timeout=600)
+        workers = client.sync(client.scheduler.identity, n_workers=-1)["workers"]
+        print(sorted((name[:6], one["nthreads"]) for name, one in workers.items()))
 """
 
 
@@ -306,11 +317,12 @@ def test_jobs_for_slurm_start_workers(tls, tmp_path):
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=900,
         )
         assert done.stdout.splitlines() == [str([("tls://", 1)] * 4)], done.stderr
     finally:
-        for job in (tmp_path / "sbatch.jobs").read_text().split():
+        jobs = tmp_path / "sbatch.jobs"
+        for job in jobs.read_text().split() if jobs.exists() else ():
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(int(job), signal.SIGKILL)
 
@@ -514,7 +526,7 @@ def test_the_package_is_made_from_what_is_copied(tmp_path):
             shutil.copy(ROOT / name, place)
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--quiet"]
     subprocess.run(
-        [*command, "--wheel-dir", str(tmp_path), str(tmp_path / "image")], check=True, timeout=300
+        [*command, "--wheel-dir", str(tmp_path), str(tmp_path / "image")], check=True, timeout=900
     )
     (wheel,) = tmp_path.glob("*.whl")
     inside = set(zipfile.ZipFile(wheel).namelist())
@@ -544,7 +556,7 @@ def test_commands_of_the_page_are_commands():
 def test_the_command_that_tells_whether_there_can_be_a_sandbox(sandbox_here):
     (block,) = [one for one in BLOCKS if "A sandbox can be made here" in one]
     block = block.replace(".venv/bin/python", shlex.quote(sys.executable))
-    done = subprocess.run(["bash", "-c", block], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(["bash", "-c", block], capture_output=True, text=True, timeout=600)
     assert done.stdout == "A sandbox can be made here.\n", done.stderr
 
 
