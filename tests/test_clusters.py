@@ -124,7 +124,9 @@ def scheduler(tls, tmp_path_factory):
                 )
             )
         wait_until(lambda: address_in(file) or started[0].poll() is not None)
-        with Client(address_in(file), security=security(tls), timeout=300) as client:
+        address = address_in(file)
+        assert address, (place / "scheduler.log").read_text()
+        with Client(address, security=security(tls), timeout=300) as client:
             client.wait_for_workers(1, timeout=300)
             yield client.scheduler.address
     finally:
