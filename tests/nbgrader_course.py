@@ -47,7 +47,7 @@ class NbgraderCourse:
             env=around,
             capture_output=True,
             text=True,
-            timeout=900,
+            timeout=3600,  # of a class; only what hangs takes so long
         )
         said = done.stdout + done.stderr
         assert done.returncode == status, said

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import random
 import re
 import shutil
 import socket
 import tempfile
 import threading
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -112,6 +115,44 @@ SETUP = "import keras\nimport numpy as np"
 
 _WORDS = (*ANSWERS, "first", "last", "edit", "files")
 
+#: What the configuration has besides. A short limit is for what is to exceed it, and for nothing
+#: else: whatever must keep within its limit has nbgrader_config.py's, on a busy machine too.
+STOPPING = """
+from firstcnn.grading import execute
+
+SOON = {soon!r}
+
+
+class Notebook(execute._Notebook):
+    def run(self, cell):
+        usual = self._timeout
+        self._timeout = execute.soon.get(("cell", cell.source.strip()), usual)
+        try:
+            return super().run(cell)
+        finally:
+            self._timeout = usual
+
+    def check(self, cell):
+        judge, name = self._judge, cell.metadata.nbgrader.grade_id
+        usual = judge._cell_timeout, judge._call_timeout
+        judge._cell_timeout = execute.soon.get(("check", name), usual[0])
+        judge._call_timeout = execute.soon.get(("call", name), usual[1])
+        try:
+            return super().check(cell)
+        finally:
+            judge._cell_timeout, judge._call_timeout = usual
+
+
+class Stopping(execute.GradeApart):
+    def preprocess(self, nb, resources):
+        execute.soon = SOON.get(resources["nbgrader"]["student"], {{}})
+        return super().preprocess(nb, resources)
+
+
+execute._Notebook = Notebook
+c.Autograde.autograde_preprocessors[0] = Stopping
+"""
+
 
 @dataclass
 class Recipe:
@@ -129,6 +170,9 @@ class Recipe:
         What the feedback must hold, and what it must not.
     brings : list of str
         Files of the student's own that go along with the notebook.
+    stopped : dict of str to int
+        After how many seconds its cells, their checks or these checks' calls are stopped, where
+        not as usual.
     """
 
     title: str
@@ -138,6 +182,7 @@ class Recipe:
     says: list[str] = field(default_factory=list)
     hides: list[str] = field(default_factory=list)
     brings: list[str] = field(default_factory=list)
+    stopped: dict[str, int] = field(default_factory=dict)
 
     @property
     def student(self) -> str:
@@ -149,6 +194,15 @@ class Recipe:
         """Points by check."""
         return POINTS | self.points
 
+    def soon(self, places: dict[str, str]) -> dict[tuple[str, str], int]:
+        """Return what is stopped earlier than usual, and after how many seconds."""
+        found = {}
+        for what, seconds in self.stopped.items():
+            for word, text in self.code:
+                name = filled(text, places).strip() if what == "cell" else f"{word}-check"
+                found[what, name] = seconds
+        return found
+
 
 @dataclass
 class Family:
@@ -158,16 +212,22 @@ class Family:
     ----------
     name : str
         The file's.
-    options, environment : list of str
-        What `nbgrader autograde` is told besides, and finds in its environment.
+    environment : list of str
+        What `nbgrader autograde` finds in its environment besides.
     recipes : list of Recipe
         The submissions.
     """
 
     name: str
-    options: list[str] = field(default_factory=list)
     environment: list[str] = field(default_factory=list)
     recipes: list[Recipe] = field(default_factory=list)
+
+
+def filled(text: str, places: dict[str, str]) -> str:
+    """Return code with the places that it is to reach."""
+    for place, where in places.items():
+        text = text.replace(f"{{{{{place}}}}}", where)
+    return text
 
 
 def families() -> list[str]:
@@ -183,8 +243,8 @@ def load(name: str) -> Family:
         one = family.recipes[-1] if family.recipes else None
         if line.startswith("## "):
             family.recipes.append(Recipe(line[3:].strip()))
-        elif match := re.fullmatch(r"- (options|environment): (.+)", line):
-            getattr(family, match[1]).extend(match[2].split())
+        elif match := re.fullmatch(r"- environment: (.+)", line):
+            family.environment += match[1].split()
         elif one and (match := re.fullmatch(r"- points: (.+)", line)):
             pairs = (part.rsplit(maxsplit=1) for part in match[1].split(","))
             for check, points in pairs:
@@ -192,6 +252,8 @@ def load(name: str) -> Family:
                 one.points |= dict.fromkeys(names, float(points))
         elif one and (match := re.fullmatch(r"- (says|hides): (.+)", line)):
             getattr(one, match[1]).append(match[2])
+        elif one and (match := re.fullmatch(r"- stopped: (cell|check|call) (\d+) s", line)):
+            one.stopped[match[1]] = int(match[2])
         elif one and (match := re.fullmatch(r"- brings: (.+)", line)):
             one.brings += match[1].split()
         elif one and (match := re.fullmatch(r"```python (\w+)", line)):
@@ -233,7 +295,7 @@ class Decoys:
         (self.home / ".ssh" / "id_ed25519").write_text(SECRETS["home"])
         (self.home / "notes.txt").write_text(SECRETS["home"])
         self.visitors: list[str] = []
-        self._listening = [self._listen(socket.AF_INET, ("127.0.0.1", 0))]
+        self._listening = [self._listen(socket.AF_INET, None)]
         name = f"firstcnn-decoy-{os.getpid()}"
         self._sockets = Path(tempfile.mkdtemp(prefix="decoy-"))
         self._sockets.chmod(0o755)
@@ -250,9 +312,12 @@ class Decoys:
             "marker": MARKER,
         }
 
-    def _listen(self, kind: int, address) -> socket.socket:
+    def _listen(self, kind: int, address: str | None) -> socket.socket:
         listener = socket.socket(kind)
-        listener.bind(address)
+        if address is None:
+            address = _bind_where_nobody_comes(listener)
+        else:
+            listener.bind(address)
         listener.listen(64)
 
         def serve() -> None:
@@ -270,6 +335,22 @@ class Decoys:
             one.shutdown(socket.SHUT_RDWR)
             one.close()
         shutil.rmtree(self._sockets)
+
+
+def _bind_where_nobody_comes(listener: socket.socket) -> tuple[str, int]:
+    """Give a socket a port that the system gives to none by itself.
+
+    Others' clients may look for a server that had one of those, and is gone.
+    """
+    while True:
+        address = ("127.0.0.1", random.randrange(10_000, 32_768))
+        try:
+            listener.bind(address)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+        else:
+            return address
 
 
 def hand_out(folder: Path) -> Path:
@@ -323,6 +404,9 @@ class GradedClass:
         # Someone else's work, with a secret in it, which comes first.
         self.honest.append("0-honest")
         self._submit(Recipe("0 honest", code=[("last", f"# {SECRETS['submission']}")]), {})
+        soon = {recipe.student: recipe.soon(decoys.places) for recipe in self.recipes}
+        with open(self.course.root / "nbgrader_config.py", "a", encoding="utf-8") as file:
+            file.write(STOPPING.format(soon={name: one for name, one in soon.items() if one}))
         with Gradebook(f"sqlite:///{self.course.root / 'gradebook.db'}", "first-cnn") as gradebook:
             gradebook.add_student(SECRETS["gradebook"], last_name=SECRETS["gradebook"])
         watched = [self.course.root / one for one in ("source", "course", "submitted")]
@@ -336,15 +420,13 @@ class GradedClass:
                 "FIRSTCNN_CACHE": str(data._cache_folder()),
                 "FIRSTCNN_DECOY": SECRETS["environment"],
             }
-            options = []
             for family in families:
-                options += family.options
                 environment |= dict(one.split("=", 1) for one in family.environment)
-            self.said = grade(self.course, options, environment)
+            self.said = grade(self.course, environment)
             self.left = os.listdir(temporary)
         self.said += self.course.nbgrader("generate_feedback", LESSON, "--force")
         self.after = fingerprints(watched)
-        self.survivors = processes(MARKER)
+        self.survivors = survivors(MARKER)
         decoys.close()
         self.visitors = decoys.visitors
 
@@ -360,8 +442,7 @@ class GradedClass:
             by_name[f"{name}-answer"].source = right
         steps: dict[str, list[str]] = {}
         for word, text in recipe.code:
-            for place, where in places.items():
-                text = text.replace(f"{{{{{place}}}}}", where)
+            text = filled(text, places)
             if word in ANSWERS:
                 by_name[f"{word}-answer"].source = text
             elif word in ("first", "last"):
@@ -405,13 +486,13 @@ class GradedClass:
         return nbformat.read(file, as_version=4)
 
 
-def grade(course: NbgraderCourse, options: list[str], environment: dict[str, str]) -> str:
+def grade(course: NbgraderCourse, environment: dict[str, str]) -> str:
     """Grade a class as an instructor does, and return what was said.
 
     Always in a sandbox, whatever those who run the tests have set: the submissions are harmful.
     """
     environment = environment | {TRUST_VARIABLE: "0"}
-    return course.nbgrader("autograde", LESSON, *options, environment=environment)
+    return course.nbgrader("autograde", LESSON, environment=environment)
 
 
 def fingerprints(places: list[Path]) -> dict[str, str]:
@@ -437,4 +518,12 @@ def processes(marker: str) -> list[str]:
                 environment = (folder / "environ").read_bytes()
             if marker.encode() in command + environment + (folder / "comm").read_bytes():
                 found.append(command.replace(b"\0", b" ").decode(errors="replace"))
+    return found
+
+
+def survivors(marker: str) -> list[str]:
+    """Return the processes that bear a marker and do not end: they would stay for ten minutes."""
+    until = time.monotonic() + 120
+    while (found := processes(marker)) and time.monotonic() < until:
+        time.sleep(0.1)
     return found

@@ -325,7 +325,7 @@ def graded(tmp_path_factory, sandbox_here, warm):
         nbformat.write(made, folder / f"{LESSON}.ipynb")
     watched = [course.root / one for one in ("source", "course", "submitted")]
     before = fingerprints(watched)
-    grade(course, [], {})
+    grade(course, {})
     return course, before, fingerprints(watched)
 
 
