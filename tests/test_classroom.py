@@ -572,6 +572,20 @@ def test_what_changes_while_it_is_graded_is_graded_again(six):
     assert starts.read_text().split() == ["s0", "s0"]
 
 
+def test_what_cannot_be_graded_while_it_is_replaced_is_graded_again(six):
+    folder = six.root / "submitted" / "s4" / "small"
+    starts = six.hook(
+        f"import shutil\nif '/s4/' in path: shutil.copytree({str(folder) + '.new'!r}, "
+        f"{str(folder)!r}, dirs_exist_ok=True)"
+    )
+    shutil.copytree(folder, f"{folder}.new")
+    (folder / "small.ipynb").unlink()  # it is on its way
+    report = grade_class(six.checkout, students=["s4"])
+    assert (report.status, [one.status for one in report.outcomes]) == (0, ["graded"])
+    assert scores(six) == [10]
+    assert starts.read_text().split() == ["s4", "s4"]
+
+
 def test_what_changes_all_the_time_fails(six):
     target = six.root / "submitted" / "s0" / "small" / "small.ipynb"
     six.hook(f"if '/s0/' in path: open({str(target)!r}, 'a').write(' ')")

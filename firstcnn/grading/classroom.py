@@ -464,11 +464,8 @@ class _Run:
     def _settle(self, result: task.Result) -> None:
         """Record a result, or grade what has changed meanwhile again."""
         key = (result.lesson, result.student)
-        if result.error:
-            self._fail(result)
-        elif self._is_current(result):
-            self._record(result)
-        else:
+        # An error, too, may be that of what was just being replaced; a lost worker's has no digest.
+        if result.digest and not self._is_current(result):
             self._changes[key] = self._changes.get(key, 0) + 1
             self._spool.note("changed", *key)
             self._spool.done(*key)
@@ -477,6 +474,10 @@ class _Run:
             else:
                 words = f"It changed {_MOST_CHANGES} times while it was graded."
                 self._fail(task.Result(*key, "", error=words))
+        elif result.error:
+            self._fail(result)
+        else:
+            self._record(result)
 
     def _is_current(self, result: task.Result) -> bool:
         folder = self._desk.folder(result.lesson, result.student)
