@@ -573,17 +573,22 @@ def test_what_changes_while_it_is_graded_is_graded_again(six):
 
 
 def test_what_cannot_be_graded_while_it_is_replaced_is_graded_again(six):
-    folder = six.root / "submitted" / "s4" / "small"
-    starts = six.hook(
-        f"import shutil\nif '/s4/' in path: shutil.copytree({str(folder) + '.new'!r}, "
-        f"{str(folder)!r}, dirs_exist_ok=True)"
-    )
-    shutil.copytree(folder, f"{folder}.new")
-    (folder / "small.ipynb").unlink()  # it is on its way
+    target = six.root / "submitted" / "s4" / "small" / "beside.txt"
+    with open(six.root / "nbgrader_config.py", "a") as file:
+        file.write(
+            "\nfrom firstcnn.grading.execute import GradeApart\n"
+            "class Failing(GradeApart):\n"
+            "    def preprocess(self, nb, resources):\n"
+            f"        if not os.path.exists({str(target)!r}):\n"
+            f"            open({str(target)!r}, 'w').close()\n"
+            "            raise KeyError('half of it')\n"
+            "        return super().preprocess(nb, resources)\n"
+            "steps = c.Autograde.autograde_preprocessors\n"
+            "steps[0] = Failing\n"
+        )
     report = grade_class(six.checkout, students=["s4"])
     assert (report.status, [one.status for one in report.outcomes]) == (0, ["graded"])
-    assert scores(six) == [10]
-    assert starts.read_text().split() == ["s4", "s4"]
+    assert (six.noted("changed"), scores(six)) == (["s4"], [10])
 
 
 def test_what_changes_all_the_time_fails(six):
