@@ -295,6 +295,7 @@ class Decoys:
         (self.home / ".ssh" / "id_ed25519").write_text(SECRETS["home"])
         (self.home / "notes.txt").write_text(SECRETS["home"])
         self.visitors: list[str] = []
+        self._serving: list[threading.Thread] = []
         self._listening = [self._listen(socket.AF_INET, None)]
         name = f"firstcnn-decoy-{os.getpid()}"
         self._sockets = Path(tempfile.mkdtemp(prefix="decoy-"))
@@ -326,13 +327,16 @@ class Decoys:
                     listener.accept()[0].close()
                     self.visitors.append(str(address))
 
-        threading.Thread(target=serve, daemon=True).start()
+        serving = threading.Thread(target=serve, daemon=True)
+        serving.start()
+        self._serving.append(serving)
         return listener
 
     def close(self) -> None:
         """Listen no more."""
-        for one in self._listening:
+        for one, serving in zip(self._listening, self._serving, strict=True):
             one.shutdown(socket.SHUT_RDWR)
+            serving.join()  # as long as it is in accept(), the name is taken
             one.close()
         shutil.rmtree(self._sockets)
 
