@@ -521,6 +521,23 @@ def test_ctrl_c_while_something_is_recorded_waits_for_that(six, monkeypatch):
     assert six.noted("graded") == six.noted("recorded") == ["s1", "s2"]
 
 
+def test_ctrl_c_is_heard_while_workers_are_started(six, monkeypatch):
+    """And stops what was started: two seconds are long for who has seen that something is wrong."""
+    plain, made = cluster.LocalCluster, []
+
+    def interrupted(*arguments, **options):
+        made.append(plain(*arguments, **options))
+        os.kill(os.getpid(), signal.SIGINT)
+        return made[0]
+
+    monkeypatch.setattr(cluster, "LocalCluster", interrupted)
+    report = grade_class(six.checkout, workers=1)
+    assert (report.status, report.stopped) == (130, "Interrupted.")
+    assert report.outcomes == []
+    assert made[0].status.name == "closed"
+    wait_until(lambda: not dask_workers())
+
+
 def test_ctrl_c_is_heard_while_something_is_thrown_away(six, monkeypatch):
     """What is raised in a finalizer is dropped by Python."""
     plain, main, asked = cluster.Future.__del__, threading.current_thread(), []

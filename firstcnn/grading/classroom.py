@@ -164,7 +164,11 @@ def grade_class(
                 run.record_what_waits()
                 run.find(lessons)
                 if run.due:
-                    with _cluster(scheduler, workers, len(run.due), patience) as workers_there:
+                    with contextlib.ExitStack() as stack:
+                        there = _cluster(scheduler, workers, len(run.due), patience)
+                        # Half of what is started here could not be stopped.
+                        with contextlib.nullcontext() if scheduler else requests.after():
+                            workers_there = stack.enter_context(there)
                         run.grade(workers_there)
             except KeyboardInterrupt:
                 run.report.is_interrupted = True

@@ -244,12 +244,13 @@ def local(workers: int) -> Iterator[Cluster]:
             given |= {name: os.environ.get(name, "1") for name in _ONE_CORE_EACH}
         stack.enter_context(_quiet())
         stack.enter_context(dask.config.set(_SETTINGS))
-        with _environment(given), _no_interrupts():
+        with _environment(given):
             get_mp_context().set_forkserver_preload(_PRELOADED)
-            multiprocessing.forkserver.ensure_running()
+            with _no_interrupts():
+                multiprocessing.forkserver.ensure_running()
             if SOCKET_VARIABLE not in os.environ:
                 with contextlib.suppress(NurseryError):  # kernels are then started cold
-                    nursery = stack.enter_context(contextlib.closing(Nursery()))
+                    nursery = stack.enter_context(contextlib.closing(Nursery(process_group=0)))
                     given[SOCKET_VARIABLE] = nursery.socket
             made = LocalCluster(
                 n_workers=workers,
@@ -298,7 +299,10 @@ def _environment(given: Mapping[str, str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _no_interrupts() -> Iterator[None]:
-    """Start processes that Ctrl-C does not reach: they are ended in good order."""
+    """Start processes that Ctrl-C does not reach: they are ended in good order.
+
+    It does not reach this one either, so this should not take long.
+    """
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield

@@ -406,6 +406,11 @@ def clean_environment(home: str) -> dict[str, str]:
 class Nursery:
     """A process from which kernels are forked.
 
+    Parameters
+    ----------
+    process_group : int, optional
+        As for `subprocess.Popen`: in a group of its own, 0, it does not hear of Ctrl-C.
+
     Attributes
     ----------
     socket : str
@@ -420,7 +425,7 @@ class Nursery:
     _instance: Nursery | None = None
     _lock = threading.Lock()
 
-    def __init__(self) -> None:
+    def __init__(self, process_group: int | None = None) -> None:
         if not sys.platform.startswith("linux"):
             raise NurseryError("warm kernels need Linux")
         self.owner = os.getpid()
@@ -434,6 +439,7 @@ class Nursery:
             text=True,
             env=clean_environment(self._folder.name),
             cwd=self._folder.name,
+            process_group=process_group,
         )
         ready, _, _ = select.select([self._process.stdout], [], [], START_TIMEOUT)
         if not ready or self._process.stdout.readline().strip() != "ready":
