@@ -30,6 +30,7 @@ from rich.console import Console
 from firstcnn.course import Course, CourseError
 from firstcnn.grading import classroom, cluster, preflight, recording, spool, summary, task
 from firstcnn.grading.classroom import Outcome, Report, grade_class
+from firstcnn.grading.nursery import SOCKET_VARIABLE, NurseryError
 from firstcnn.grading.parcel import pack
 
 RIGHT = ["a_value = 5", "b_value = 6", "c_value = 7", "d_value = 8"]
@@ -536,6 +537,21 @@ def test_ctrl_c_is_heard_while_workers_are_started(six, monkeypatch):
     assert report.outcomes == []
     assert made[0].status.name == "closed"
     wait_until(lambda: not dask_workers())
+
+
+def test_ctrl_c_in_a_terminal_does_not_reach_the_nursery(monkeypatch):
+    """Which is ended in good order, with the kernels that it has forked."""
+    asked = []
+
+    def none(**options):
+        asked.append((options, signal.getsignal(signal.SIGINT)))
+        raise NurseryError("not in this test")
+
+    monkeypatch.delenv(SOCKET_VARIABLE)
+    monkeypatch.setattr(cluster, "Nursery", none)
+    before = signal.getsignal(signal.SIGINT)
+    with cluster.local(1):
+        assert asked == [({"process_group": 0}, before)]
 
 
 def test_ctrl_c_is_heard_while_something_is_thrown_away(six, monkeypatch):
