@@ -28,7 +28,14 @@ import firstcnn
 from firstcnn import kernel
 from firstcnn.grading import confine, isolated, keeper, private, sandbox
 from firstcnn.grading.judge import Judge
-from firstcnn.grading.nursery import SOCKET_VARIABLE, Nursery, NurseryError, fork_confined
+from firstcnn.grading.nursery import (
+    SOCKET_VARIABLE,
+    ForkedKernel,
+    Nursery,
+    NurseryError,
+    fork_confined,
+    fork_kernel,
+)
 from firstcnn.grading.sandbox import Limits, Sandbox, SandboxError, SandboxUnavailable
 
 MIB = 2**20
@@ -1336,6 +1343,28 @@ def test_the_nursery_says_when_a_fork_cannot_join():
             fork_confined({"target": "kernel", "arguments": []}, [process, process])
     finally:
         os.close(process)
+
+
+@pytest.mark.parametrize(
+    ("first", "said"), [({"pid": 7}, (7, None)), ({"refused": "no"}, (0, "no"))]
+)
+def test_whoever_hears_late_that_a_fork_was_made_hears_that_it_has_ended_too(first, said):
+    ours, its = socket.socketpair()
+    with its:
+        its.sendall("".join(json.dumps(one) + "\n" for one in (first, {"status": 3})).encode())
+    forked = ForkedKernel(ours)
+    assert (forked.pid, forked.refused) == said
+    assert (forked.poll(), forked.wait()) == (3, 3)
+
+
+@needs_sandbox
+@pytest.mark.usefixtures("nursery")
+def test_a_kernel_can_be_ended_as_soon_as_it_is_known(tmp_path):
+    """Its group of processes, to which signals go, is there by then."""
+    for _ in range(10):
+        forked = fork_kernel(["kernel"], cwd=str(tmp_path), env={}, log=os.devnull)
+        forked.kill()
+        assert forked.wait(120) == -signal.SIGKILL
 
 
 @needs_sandbox
