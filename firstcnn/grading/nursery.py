@@ -154,9 +154,7 @@ def _report_ended(waiting: dict[int, socket.socket]) -> None:
             connection.close()
 
 
-def _hear(
-    connection: socket.socket, heard: bytes = b""
-) -> tuple[dict[str, Any], list[int], bytes]:
+def _hear(connection: socket.socket, heard: bytes = b"") -> tuple[dict[str, Any], list[int], bytes]:
     """Read one line, the open files that come with it, and what was heard of the next line.
 
     Whoever is late finds two lines: that a process was forked, and that it has ended.
