@@ -465,6 +465,29 @@ def test_a_kernel_cannot_touch_the_folder_of_its_sockets(notebook):
     assert printed(client) == ["6 []\n", "still heard\n"]
 
 
+@needs_sandbox
+def test_the_folder_is_sealed_when_what_was_being_made_there_is_made():
+    making = """
+        import time
+        with open("/run/kernel/made", "w"):
+            print("making", flush=True)
+            time.sleep(0.5)
+        while True:
+            try:
+                open("/run/kernel/more", "w").close()
+            except OSError:
+                print("sealed", flush=True)
+                time.sleep(600)
+            time.sleep(0.01)
+    """
+    with Sandbox(None) as box:
+        command = [sys.executable, "-I", "-c", textwrap.dedent(making)]
+        box._start_cold(command, [], sockets=True)
+        wait_for(lambda: box.log() == "making")
+        box._order({"do": "seal"}, "sealed")
+        wait_for(lambda: box.log().endswith("sealed"))
+
+
 # ---- what can be reached ----------------------------------------------------------------------
 
 REACH = """

@@ -170,7 +170,7 @@ _START_KEEPER = (
 )
 #: Seconds for bubblewrap and the keeper, which import next to nothing, and for a cold process,
 #: which may import TensorFlow, on a machine that is busy.
-_PATIENCE, _COLD_PATIENCE = 60, 120
+_PATIENCE, _COLD_PATIENCE = 120, 300
 
 
 def _python_places() -> list[str]:
