@@ -74,6 +74,23 @@ def test_what_a_cell_has_shown_in_time_is_shown_however_late_it_is_looked_at(clo
     assert [one["text"] for one in ran.outputs] == [["abcde"]]
 
 
+def test_a_kernel_that_answers_slowly_is_there(kernel, monkeypatch):
+    """It has not answered yet when it is asked again."""
+    monkeypatch.setattr(cells, "START_PATIENCE", 5)
+    asked = []
+
+    class Slow(Cells):
+        def _send(self, kind, content):
+            asked.append(self._session.msg(kind, content))
+            for name, kind in (("shell", "kernel_info_reply"), ("iopub", "status")):
+                if len(asked) > 1:
+                    kernel.session.send(kernel.ends[name], kind, {}, parent=asked[-2])
+            return asked[-1]["header"]["msg_id"]
+
+    Slow(SimpleNamespace(client=kernel, alive=lambda: True, charge=lambda size: None))
+    assert len(asked) == 2
+
+
 def test_a_cell_that_had_not_begun_when_it_was_interrupted_is_interrupted_again(
     kernel, monkeypatch
 ):

@@ -89,9 +89,10 @@ class Cells:
         """Wait until the kernel answers, and what it shows is heard too."""
         patience = Patience(START_PATIENCE)
         answered = heard = False
+        sent: set[str] = set()
         while not patience.over:
             # Asked again and again: what it shows is not kept for those who come late.
-            sent = self._send("kernel_info_request", {})
+            sent.add(self._send("kernel_info_request", {}))
             asked = Patience(0.2)
             while not (answered and heard) and not asked.over:
                 for socket in self._ready(0.2):
@@ -132,7 +133,7 @@ class Cells:
             "allow_stdin": False,
             "stop_on_error": False,
         }
-        sent = self._send("execute_request", request)
+        sent = {self._send("execute_request", request)}
         ran, outputs = Ran(), _Outputs(self._displays)
         reply: dict[str, Any] | None = None
         idle = False
@@ -186,13 +187,13 @@ class Cells:
             self._kernel.end(UNHEARD)
             raise Ended from None
 
-    def _receive(self, socket: zmq.Socket, sent: str) -> tuple[str, dict[str, Any]] | None:
-        """Return kind and content of the next message, if it is one about what was sent."""
+    def _receive(self, socket: zmq.Socket, sent: set[str]) -> tuple[str, dict[str, Any]] | None:
+        """Return kind and content of the next message, if it is one about any that was sent."""
         try:
             parts = socket.recv_multipart(zmq.NOBLOCK)
             self._kernel.charge(sum(map(len, parts)))
             message = self._session.deserialize(self._session.feed_identities(parts)[1])
-            if message["parent_header"].get("msg_id") != sent:
+            if message["parent_header"].get("msg_id") not in sent:
                 return None
             kind, content = message["header"]["msg_type"], message["content"]
         # A signature that is not right, no JSON, parts missing: anything may come.
