@@ -58,12 +58,12 @@ class RunningPad:
 
     def __enter__(self):
         self._thread.start()
-        assert self._started.wait(30)
+        assert self._started.wait(300)
         return self
 
     def __exit__(self, *problem):
         self._server.should_exit = True
-        self._thread.join(30)
+        self._thread.join(300)
         assert not self._thread.is_alive()
 
     def connect(self) -> socket.socket:

@@ -11,6 +11,7 @@ import pytest
 from drawing import answer, draw, ink, points, touch
 from drawing_pad import RunningPad, drawn, png
 from playwright.sync_api import Page, expect
+from ports import free_port
 
 from firstcnn import reader, strokes
 from firstcnn.app import reading, server
@@ -365,12 +366,13 @@ def test_bars_do_not_move_where_motion_is_unwelcome(new_page, running):
 
 def test_the_server_goes_and_comes_back(page, predict, allow):
     allow("ERR_CONNECTION_(REFUSED|RESET)|ERR_EMPTY_RESPONSE", "the server is away on purpose")
-    with RunningPad(predict) as first:
+    port = free_port()  # nobody else is to have it in between
+    with RunningPad(predict, port) as first:
         opened(page, first)
         expect(page.locator("#network")).to_have_text("Network: test.keras.")
     draw(page, 9)
     expect(page.locator(".statement")).to_contain_text("The server does not answer")
     for _ in range(3):  # it goes on asking
         page.wait_for_event("requestfailed")
-    with RunningPad(predict, first.port):
+    with RunningPad(predict, port):
         assert answer(page) == "9"  # without a new line drawn
