@@ -68,4 +68,4 @@ class RunningPad:
 
     def connect(self) -> socket.socket:
         """Return a connection to write whatever comes to mind."""
-        return socket.create_connection(("127.0.0.1", self.port), timeout=60)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=300)
