@@ -1059,6 +1059,25 @@ def test_the_thread_that_made_a_sandbox_may_end():
 
 
 @needs_sandbox
+def test_a_sandbox_can_be_closed_by_its_own_watcher():
+    """As when what refers to it is taken apart in that thread."""
+    box, closed = Sandbox(None).__enter__(), []
+
+    class Last:
+        def __call__(self):
+            return "in words"
+
+        def close(self):
+            box.close()
+            closed.append(not Path(box.ip).parent.exists())
+
+    box.watch(Last())
+    box._watcher.join(PATIENCE)
+    assert closed == [True]
+    assert box.ended == "in words"
+
+
+@needs_sandbox
 def test_the_folders_of_sandboxes_in_use_are_left_alone_and_those_closed_are_gone():
     with Sandbox(None) as one:
         folder = Path(one.ip).parent

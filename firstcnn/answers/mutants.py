@@ -50,7 +50,7 @@ from firstcnn.check import CheckFailed, missing
 from firstcnn.course import Course, CourseError, read
 
 #: Seconds for one check: a mutant that runs longer is caught.
-CHECK_TIMEOUT = 60
+CHECK_TIMEOUT = 120
 
 #: Seconds for all tests of ``firstcnn.check``, which take some ten, on a machine that is busy.
 TESTS_TIMEOUT = 600

@@ -43,7 +43,7 @@ from jupyter_client.provisioning import LocalProvisioner
 from firstcnn.grading import confine, isolated
 
 #: Seconds in which a nursery must have imported what it holds; the first time from a cold disk.
-START_TIMEOUT = 120
+START_TIMEOUT = 300
 
 
 class NurseryError(RuntimeError):
