@@ -46,6 +46,9 @@ def pytest_collection_modifyitems(config, items):
         reason = "its outputs were made with all of MNIST, and only the fallback data is here"
         for item in inside:
             item.add_marker(pytest.mark.skip(reason=reason))
+    for item in inside:
+        # Seconds from one output to the next, in place of nbval's 5: a kernel may be held up.
+        item.output_timeout = 300
     # What waits leaves others the cores, so it comes first; browser tests take longest.
     items.sort(key=_place)
 

@@ -90,6 +90,8 @@ c.GenerateFeedback.preprocessors = [GetGrades, HideTests, CSSHTMLHeaderPreproces
 c.Execute.timeout = 300
 # Seconds for a kernel to start, in place of 60, for the same reason.
 c.Execute.startup_timeout = 300
+# And from a cell's reply to the end of what it shows, in place of 4, after which nbgrader stops.
+c.Execute.iopub_timeout = 300
 c.GradeApart.timeout = 300
 c.Execute.record_timing = False
 

@@ -1,10 +1,20 @@
 """What several test files share."""
 
 import pytest
+from jupyter_client.connect import LocalPortCache
+from ports import free_port
 
 from firstcnn import data
 from firstcnn.figures import display
 from firstcnn.grading import nursery
+
+
+def pytest_configure():
+    """Let the kernels of several workers not be given the same ports.
+
+    Jupyter looks for some that are free, and the kernel takes them a second later.
+    """
+    LocalPortCache.find_available_port = lambda self, ip: free_port()
 
 
 @pytest.fixture(scope="session")

@@ -58,14 +58,14 @@ class RunningPad:
 
     def __enter__(self):
         self._thread.start()
-        assert self._started.wait(30)
+        assert self._started.wait(300)
         return self
 
     def __exit__(self, *problem):
         self._server.should_exit = True
-        self._thread.join(30)
+        self._thread.join(300)
         assert not self._thread.is_alive()
 
     def connect(self) -> socket.socket:
         """Return a connection to write whatever comes to mind."""
-        return socket.create_connection(("127.0.0.1", self.port), timeout=60)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=300)

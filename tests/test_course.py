@@ -8,13 +8,19 @@ from typer.testing import CliRunner
 from firstcnn import cli, course
 from firstcnn.course import Course, CourseError
 
+# As from a kernel that is held up in the middle of it.
+WORDS = "print('in ', end='', flush=True)\n"
+
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     """A small course, built once; tests that change it put things back."""
     root = write_course(
         tmp_path_factory.mktemp("checkout"),
-        one_lesson=lesson(cell("code", "hello", 'print("hello")')),
+        one_lesson=lesson(
+            cell("code", "hello", 'print("hello")'),
+            cell("code", "slow", 2 * WORDS),
+        ),
     )
     course.build(Course(root))
     return Course(root)
@@ -51,6 +57,7 @@ def test_solutions_are_solved_executed_and_without_markers(built):
     assert "###" not in "".join(one.source for one in solved.values() if one.cell_type == "code")
     assert solved["a-value-check"].source.count("check.number") == 2
     assert solved["hello"].outputs[0].text == "hello\n"
+    assert [one.text for one in solved["slow"].outputs] == ["in in "]
 
 
 def test_building_twice_gives_the_same_bytes(restored):

@@ -674,7 +674,7 @@ def test_command_reads_with_the_shipped_network_and_says_nothing_else(tmp_path, 
     picture = tmp_path / "five.png"
     picture.write_bytes(png(five).read())
     command = [sys.executable, "-m", "firstcnn.handwriting", str(picture)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert re.fullmatch(rf"{re.escape(str(picture))}: 5 (0\.\d+|1\.000)\n", done.stdout)
     assert (done.returncode, done.stderr) == (0, "")
 

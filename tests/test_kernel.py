@@ -15,6 +15,9 @@ from nbgrader.preprocessors import Execute
 
 from firstcnn import kernel
 
+#: Seconds for a cell, for what it shows, and for a kernel to start: only what hangs takes so long.
+PATIENCE = {"timeout": 300, "iopub_timeout": 300, "startup_timeout": 300}
+
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
@@ -30,7 +33,7 @@ def run(tmp_path, monkeypatch):
         monkeypatch.delenv("PYTEST_CURRENT_TEST", raising=False)
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
         resources = {"metadata": {"path": str(tmp_path / "work")}}
-        client = NotebookClient(notebook, kernel_name="python3", timeout=120, resources=resources)
+        client = NotebookClient(notebook, kernel_name="python3", resources=resources, **PATIENCE)
         client.execute()
         outputs = [output for cell in notebook.cells for output in cell.outputs]
         assert [o for o in outputs if o.get("name") == "stderr"] == []
@@ -181,7 +184,7 @@ def test_a_check_says_that_an_answer_is_missing(tmp_path, monkeypatch, cells, er
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
     # nbgrader shows a second error where the kernel's reply names another than the output does.
-    Execute(kernel_name="python3", timeout=120).preprocess(notebook, {"metadata": {}})
+    Execute(kernel_name="python3", **PATIENCE).preprocess(notebook, {"metadata": {}})
     (output,) = notebook.cells[-1].outputs
     shown = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(output.traceback))
     if error is None:

@@ -25,7 +25,7 @@ with private_folder() as folder:
 @pytest.fixture
 def base(tmp_path_factory, monkeypatch):
     """A place for temporary folders, with a path that is short enough."""
-    tmp_path_factory.getbasetemp()  # made now, lest it be made in there for all other tests, too
+    tmp_path_factory.getbasetemp()  # pytest's own, which is to be elsewhere and to stay
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         monkeypatch.setenv("TMPDIR", folder)
         monkeypatch.setattr(tempfile, "tempdir", folder)

@@ -50,7 +50,10 @@ from firstcnn.check import CheckFailed, missing
 from firstcnn.course import Course, CourseError, read
 
 #: Seconds for one check: a mutant that runs longer is caught.
-CHECK_TIMEOUT = 60
+CHECK_TIMEOUT = 120
+
+#: Seconds for all tests of ``firstcnn.check``, which take some ten, on a machine that is busy.
+TESTS_TIMEOUT = 600
 
 #: Into how many parts the mutants are dealt that the tests of ``firstcnn.check`` are run on.
 TEST_STEPS = 8
@@ -424,7 +427,7 @@ def _try_tests(root: Path, names: Collection[str]) -> dict[str, str | None]:
     signal.signal(signal.SIGALRM, _too_long)
     caught = {}
     for mutant in _functions(names):
-        signal.alarm(CHECK_TIMEOUT)
+        signal.alarm(TESTS_TIMEOUT)
         with _installed(mutant):
             caught[mutant.name] = check_tests.first_failure(root)
         signal.alarm(0)

@@ -264,6 +264,8 @@ class Desk:
                 nbformat.v4.new_notebook(cells=cells),
                 kernel_name="python3",
                 timeout=600,
+                startup_timeout=300,
+                iopub_timeout=300,
                 resources=resources,
                 shutdown_kernel="immediate",
             ).execute()

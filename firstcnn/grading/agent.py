@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from firstcnn.check.functions import ending
+from firstcnn.grading.patience import Patience
 from firstcnn.grading.wire import MAX_BYTES, Packet, WireError, decode, encode
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ REQUEST, REPLY = "firstcnn_request", "firstcnn_reply"
 
 #: Seconds for a request to leave. It never does when the connection was closed over an answer.
 _SEND_PATIENCE = 10
+
+#: How often a kernel is interrupted in the time that it has to react.
+_INTERRUPTS = 4
 
 # ---- in the student's kernel ------------------------------------------------------------------
 
@@ -217,11 +221,17 @@ class Student:
         if reply is None:
             self._late = True
             self._installed = False  # the notebook may have undone it
-            self._interrupt()
-            with contextlib.suppress(TooSlow):
-                self._settle(self._patience)
+            self._stop()
             raise TooSlow(f"was interrupted after {timeout:.0f} s")
         return self._packet(reply)
+
+    def _stop(self) -> None:
+        """Interrupt it until it heeds that: what has not begun yet hears no interrupt."""
+        for _ in range(_INTERRUPTS):
+            self._interrupt()
+            with contextlib.suppress(TooSlow):
+                self._settle(self._patience / _INTERRUPTS)
+                return
 
     def _settle(self, patience: float) -> None:
         """Be sure that the kernel is not busy still with what it was asked before."""
@@ -252,8 +262,8 @@ class Student:
             "allow_stdin": False,
             "stop_on_error": False,
         }
-        deadline = time.monotonic() + 3 * self._patience
-        while (left := deadline - time.monotonic()) > 0:
+        patience = Patience(3 * self._patience)
+        while (left := patience.left) > 0:
             reply = self._reply(self._send("execute_request", request), left)
             if reply is None:
                 self._late = True
@@ -269,8 +279,8 @@ class Student:
 
     def _reply(self, sent: str, timeout: float) -> dict[str, Any] | None:
         """Return the reply to a message, or None if there is none in time."""
-        deadline = time.monotonic() + timeout
-        while (left := deadline - time.monotonic()) > 0:
+        patience = Patience(timeout)
+        while (left := patience.left) > 0:
             if not self._socket().poll(1000 * min(left, 0.5)):
                 if not self._alive():
                     raise Dead("has stopped, perhaps for want of memory")

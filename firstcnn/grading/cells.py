@@ -6,13 +6,13 @@ that comes in is taken for more than an output of the cell that is being run.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from typing import Any
 
 import zmq
 
 from firstcnn.grading.kernels import Kernel
+from firstcnn.grading.patience import Patience
 
 __all__ = ["Cells", "Ended", "Ran"]
 
@@ -23,7 +23,10 @@ MOST_OUTPUTS = 1000
 #: cell is done after having answered: what it says goes another way than what it shows.
 START_PATIENCE = 120
 STOP_PATIENCE = 10
-IDLE_PATIENCE = 4
+IDLE_PATIENCE = 30
+
+#: How often a kernel is interrupted within that time: what has not begun yet hears no interrupt.
+_INTERRUPTS = 4
 
 
 #: Why a kernel is ended that has lost its connection, as the end of a sentence.
@@ -84,13 +87,14 @@ class Cells:
 
     def _meet(self) -> None:
         """Wait until the kernel answers, and what it shows is heard too."""
-        deadline = time.monotonic() + START_PATIENCE
+        patience = Patience(START_PATIENCE)
         answered = heard = False
-        while time.monotonic() < deadline:
+        sent: set[str] = set()
+        while not patience.over:
             # Asked again and again: what it shows is not kept for those who come late.
-            sent = self._send("kernel_info_request", {})
-            asked = time.monotonic()
-            while not (answered and heard) and time.monotonic() < asked + 0.2:
+            sent.add(self._send("kernel_info_request", {}))
+            asked = Patience(0.2)
+            while not (answered and heard) and not asked.over:
                 for socket in self._ready(0.2):
                     answered |= self._receive(socket, sent) is not None and socket is self._shell
                     heard |= socket is self._shown
@@ -129,11 +133,12 @@ class Cells:
             "allow_stdin": False,
             "stop_on_error": False,
         }
-        sent = self._send("execute_request", request)
+        sent = {self._send("execute_request", request)}
         ran, outputs = Ran(), _Outputs(self._displays)
         reply: dict[str, Any] | None = None
         idle = False
-        deadline = time.monotonic() + timeout
+        patience = Patience(timeout)
+        interrupts = 0
         while reply is None or not idle:
             alive = self._kernel.alive()  # before what it has sent is looked for
             ready = self._ready(0.2)
@@ -147,20 +152,21 @@ class Cells:
                     outputs.add(kind, content)
                 elif kind == "execute_reply" and reply is None:
                     reply = content
-                    deadline = min(deadline, time.monotonic() + IDLE_PATIENCE)
+                    patience = Patience(min(patience.left, IDLE_PATIENCE))
             if not alive and not ready:
                 ran.ended = True
                 break
-            if time.monotonic() > deadline:
+            if patience.over:
                 if reply is not None:
                     break
-                if ran.stopped:
+                if interrupts == _INTERRUPTS:
                     self._kernel.end("did not stop when it was interrupted")
                     ran.ended = True
                     break
+                interrupts += 1
                 ran.stopped = True
                 self._kernel.interrupt()
-                deadline = time.monotonic() + STOP_PATIENCE
+                patience = Patience(STOP_PATIENCE / _INTERRUPTS)
         ran.outputs = outputs.made
         if reply is not None:
             count = reply.get("execution_count")
@@ -181,13 +187,13 @@ class Cells:
             self._kernel.end(UNHEARD)
             raise Ended from None
 
-    def _receive(self, socket: zmq.Socket, sent: str) -> tuple[str, dict[str, Any]] | None:
-        """Return kind and content of the next message, if it is one about what was sent."""
+    def _receive(self, socket: zmq.Socket, sent: set[str]) -> tuple[str, dict[str, Any]] | None:
+        """Return kind and content of the next message, if it is one about any that was sent."""
         try:
             parts = socket.recv_multipart(zmq.NOBLOCK)
             self._kernel.charge(sum(map(len, parts)))
             message = self._session.deserialize(self._session.feed_identities(parts)[1])
-            if message["parent_header"].get("msg_id") != sent:
+            if message["parent_header"].get("msg_id") not in sent:
                 return None
             kind, content = message["header"]["msg_type"], message["content"]
         # A signature that is not right, no JSON, parts missing: anything may come.

@@ -15,6 +15,7 @@ of a student runs in it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import select
@@ -22,6 +23,7 @@ import shutil
 import socket
 import stat
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,9 @@ SCRATCH = Path("/run/scratch")
 
 #: The most that one message between grader and keeper may have.
 MESSAGE = 100_000
+
+#: Seconds for the kernel to have made its sockets, once they can be seen.
+_SEAL_PATIENCE = 30
 
 _NOSUID, _NODEV, _NOEXEC, _RDONLY = 0x2, 0x4, 0x8, 0x1  # <linux/mount.h>
 _REMOUNT, _BIND, _RECURSIVE = 0x20, 0x1000, 0x4000
@@ -233,7 +238,15 @@ def _seal() -> None:
     would have it connect elsewhere.
     """
     flags = _REMOUNT | _BIND | _RDONLY | _NOSUID | _NODEV | _NOEXEC
-    confine.mount("", str(SOCKETS), "", flags)
+    deadline = time.monotonic() + _SEAL_PATIENCE
+    while True:
+        try:
+            return confine.mount("", str(SOCKETS), "", flags)
+        except OSError as error:
+            # The last socket can be seen a moment before the system is done with making it.
+            if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                raise
+        time.sleep(0.005)
 
 
 # ---- starting ----------------------------------------------------------------------------------

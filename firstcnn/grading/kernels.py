@@ -144,29 +144,37 @@ def ordinary(folder: Path | None, *, env: Mapping[str, str]) -> Iterator[Kernel]
     """
     # Also on a worker far away, where nobody has set JUPYTER_PATH.
     known = KernelSpecManager(kernel_dirs=[_own_kernels()])
-    manager = KernelManager(kernel_name="python3", kernel_spec_manager=known)
-    manager.start_kernel(cwd=None if folder is None else str(folder), env={**os.environ, **env})
     reasons: list[str] = []
 
     def end(reason: str) -> None:
         reasons.append(reason)
         manager.shutdown_kernel(now=True)
 
-    try:
-        client = manager.client()
-        with _opened(client, manager.connection_file):
-            yield Kernel(
-                manager.connection_file,
-                client,
-                alive=manager.is_alive,
-                interrupt=manager.interrupt_kernel,
-                end=end,
-                charge=lambda size: None,
-                why=lambda: "".join(reasons[:1]),
-                memory=lambda: 0,
-            )
-    finally:
-        manager.shutdown_kernel(now=True)
+    with private_folder() as place:
+        # Not over ports: one that is free may be another kernel's when this one comes to take it.
+        file = str(place / "connection.json")
+        manager = KernelManager(
+            kernel_name="python3",
+            kernel_spec_manager=known,
+            transport="ipc",
+            connection_file=file,
+        )
+        manager.start_kernel(cwd=None if folder is None else str(folder), env={**os.environ, **env})
+        try:
+            client = manager.client()
+            with _opened(client, file):
+                yield Kernel(
+                    file,
+                    client,
+                    alive=manager.is_alive,
+                    interrupt=manager.interrupt_kernel,
+                    end=end,
+                    charge=lambda size: None,
+                    why=lambda: "".join(reasons[:1]),
+                    memory=lambda: 0,
+                )
+        finally:
+            manager.shutdown_kernel(now=True)
 
 
 @contextlib.contextmanager

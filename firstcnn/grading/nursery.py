@@ -43,7 +43,7 @@ from jupyter_client.provisioning import LocalProvisioner
 from firstcnn.grading import confine, isolated
 
 #: Seconds in which a nursery must have imported what it holds; the first time from a cold disk.
-START_TIMEOUT = 120
+START_TIMEOUT = 300
 
 
 class NurseryError(RuntimeError):
@@ -91,6 +91,7 @@ def _serve(path: str) -> None:
     listener.bind(path)
     listener.listen(64)
     waiting: dict[int, socket.socket] = {}
+    nursery = os.getpid()
     print("ready", flush=True)
     while True:
         ready, _, _ = select.select([listener, sys.stdin, ended], [], [])
@@ -100,7 +101,7 @@ def _serve(path: str) -> None:
         if listener in ready:
             connection, _ = listener.accept()
             try:
-                request, descriptors = _hear(connection)
+                request, descriptors, _ = _hear(connection)
             except (OSError, EOFError):
                 connection.close()
                 continue
@@ -116,14 +117,11 @@ def _serve(path: str) -> None:
                 for one in (listener, ended, *waiting.values()):
                     one.close()
                 if "target" in request:
-                    _become_confined(request, connection, descriptors)
-                connection.close()
-                _become_kernel(request)
+                    _become_confined(request, connection, descriptors, nursery)
+                _become_kernel(request, connection, nursery)
             waiting[pid] = connection
             for one in descriptors:
                 os.close(one)
-            if "target" not in request:
-                _tell(connection, pid=pid)
         if sys.stdin in ready and not os.read(0, 1):
             for pid in waiting:
                 with contextlib.suppress(ProcessLookupError):
@@ -156,16 +154,20 @@ def _report_ended(waiting: dict[int, socket.socket]) -> None:
             connection.close()
 
 
-def _hear(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """Read one line, and the open files that come with it."""
-    line, descriptors = b"", []
-    while not line.endswith(b"\n"):
+def _hear(connection: socket.socket, heard: bytes = b"") -> tuple[dict[str, Any], list[int], bytes]:
+    """Read one line, the open files that come with it, and what was heard of the next line.
+
+    Whoever is late finds two lines: that a process was forked, and that it has ended.
+    """
+    descriptors: list[int] = []
+    while b"\n" not in heard:
         content, more, _, _ = socket.recv_fds(connection, 65536, 8)
         if not content:
             raise EOFError
-        line += content
+        heard += content
         descriptors += more
-    return json.loads(line), descriptors
+    line, _, rest = heard.partition(b"\n")
+    return json.loads(line), descriptors, rest
 
 
 def _tell(connection: socket.socket, *descriptors: int, **what: int | str) -> None:
@@ -175,12 +177,28 @@ def _tell(connection: socket.socket, *descriptors: int, **what: int | str) -> No
         connection.sendall(line[sent:])
 
 
-def _become_kernel(request: dict[str, Any]) -> None:
+def _end_with(parent: int) -> None:
+    """Have the system end this process with its parent, even if that has ended just now.
+
+    Parameters
+    ----------
+    parent : int
+        The parent's id; 0 for one outside of this process's pid namespace.
+    """
+    confine.die_with_parent()
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _become_kernel(request: dict[str, Any], connection: socket.socket, nursery: int) -> None:
     """Turn a fresh fork into a kernel; does not return."""
 
     def run() -> None:
         os.setsid()
-        confine.die_with_parent()
+        _end_with(nursery)
+        # Not before: whoever knows of it may signal its group of processes.
+        _tell(connection, pid=os.getpid())
+        connection.close()
         os.chdir(request["cwd"])
         os.environ.clear()
         os.environ.update(request["env"])
@@ -198,7 +216,7 @@ def _become_kernel(request: dict[str, Any]) -> None:
 
 
 def _become_confined(
-    request: dict[str, Any], connection: socket.socket, descriptors: list[int]
+    request: dict[str, Any], connection: socket.socket, descriptors: list[int], nursery: int
 ) -> None:
     """Turn a fresh fork into the parent of a process in a sandbox; does not return.
 
@@ -209,7 +227,7 @@ def _become_confined(
     try:
         keeper, log, *inherited = descriptors
         try:
-            confine.die_with_parent()
+            _end_with(nursery)
             confine.join(keeper)
             child = os.fork()
         except OSError as error:
@@ -218,7 +236,7 @@ def _become_confined(
         if not child:
             connection.detach()  # closed with all other files
             _run_confined(request, log, inherited)
-        confine.die_with_parent()
+        _end_with(nursery)
         process = os.pidfd_open(child)
         _tell(connection, process, pid=child)
         confine.close_all()
@@ -243,7 +261,7 @@ def _run_confined(request: dict[str, Any], log: int, inherited: list[int]) -> No
         os.environ.clear()
         os.environ.update(request["env"])
         confine.confine(request["user"], request["limits"])
-        confine.die_with_parent()
+        _end_with(0)
         _reseed()
         sys.argv = [request["target"], *request["arguments"]]
         if request["target"] == "kernel":
@@ -320,7 +338,7 @@ def fork_kernel(argv: list[str], *, cwd: str, env: dict[str, str], log: str) -> 
     """
     forked = ForkedKernel(_ask({"argv": argv, "cwd": cwd, "env": env, "log": log}))
     if not forked.pid:
-        raise NurseryError(f"the nursery forks no kernel: {forked.refused}")
+        raise NurseryError(f"the nursery forks no kernel: {forked.refused or 'it ended at once'}")
     return forked
 
 
@@ -485,6 +503,7 @@ class ForkedKernel:
         self._waiting.register(connection, select.POLLIN)
         self.returncode: int | None = None
         self.refused: str | None = None
+        self._heard = b""
         said, descriptors = self._hear()
         self.refused = said.get("refused")
         self.pid: int = said.get("pid", 0)
@@ -492,21 +511,23 @@ class ForkedKernel:
 
     def _hear(self) -> tuple[dict[str, Any], list[int]]:
         try:
-            return _hear(self._connection)
+            said, descriptors, self._heard = _hear(self._connection, self._heard)
+            return said, descriptors
         except (OSError, EOFError):
             # The nursery is gone, and its kernels with it.
             return {"refused": "the nursery is gone", "status": -signal.SIGKILL}, []
 
     def poll(self) -> int | None:
         """Return the exit status, or None while it runs."""
-        if self.returncode is None and self._waiting.poll(0):
+        if self.returncode is None and (self._heard or self._waiting.poll(0)):
             self._finish()
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for its end and return the exit status."""
         if self.returncode is None:
-            if not self._waiting.poll(None if timeout is None else 1000 * timeout):
+            patience = None if timeout is None else 1000 * timeout
+            if not self._heard and not self._waiting.poll(patience):
                 raise subprocess.TimeoutExpired("kernel", timeout)
             self._finish()
         return self.returncode

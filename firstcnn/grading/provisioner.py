@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-import time
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from zmq.utils.monitor import parse_monitor_message
 
 from firstcnn import data as mnist
 from firstcnn.grading.nursery import WarmProvisioner
+from firstcnn.grading.patience import Patience
 from firstcnn.grading.sandbox import MIB, Limits, Sandbox, is_trusted
 
 
@@ -132,8 +132,9 @@ def cautious(client: type[KernelClient], sandbox: Sandbox) -> type[KernelClient]
     return CautiousClient
 
 
-#: Seconds; in fact it is done at once.
-_RETRIED_AFTER = 0.5
+#: Seconds in which it is retried; in fact at once, but by another thread. And at how many looks
+#: of the watcher it must have been gone: the first may come when nobody has run for a while.
+_RETRIED_AFTER, _LOOKS = 0.5, 10
 
 
 class _Hearing:
@@ -149,22 +150,22 @@ class _Hearing:
         self._events = zmq.Context.shadow(connected.context.underlying).socket(zmq.PAIR)
         self._events.linger = 0
         self._events.connect(address)
-        self._lost: float | None = None
+        self._lost: Patience | None = None
 
     def __call__(self) -> str | None:
         """Name what the sandbox is to be ended for."""
         try:
             while not self._events.closed:
                 event = parse_monitor_message(self._events.recv_multipart(zmq.NOBLOCK))["event"]
-                self._lost = time.monotonic() if event == zmq.EVENT_DISCONNECTED else None
+                lost = event == zmq.EVENT_DISCONNECTED
+                self._lost = Patience(_RETRIED_AFTER, _RETRIED_AFTER / _LOOKS) if lost else None
                 if event == zmq.EVENT_MONITOR_STOPPED:
                     self.close()
         except zmq.Again:
             pass
         except zmq.ZMQError:  # whoever it listens for is at its end
             self.close()
-        lost = self._lost is not None and time.monotonic() - self._lost > _RETRIED_AFTER
-        return "output" if lost else None
+        return "output" if self._lost is not None and self._lost.over else None
 
     def close(self) -> None:
         """Listen no more; until then the client's context cannot come to its end."""

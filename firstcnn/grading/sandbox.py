@@ -170,7 +170,7 @@ _START_KEEPER = (
 )
 #: Seconds for bubblewrap and the keeper, which import next to nothing, and for a cold process,
 #: which may import TensorFlow, on a machine that is busy.
-_PATIENCE, _COLD_PATIENCE = 60, 120
+_PATIENCE, _COLD_PATIENCE = 120, 300
 
 
 def _python_places() -> list[str]:
@@ -323,7 +323,9 @@ class Sandbox:
             self._env["MNIST_DIR"] = _MNIST
         self._open = contextlib.ExitStack()
         self._over = threading.Event()
-        self._ending = threading.Lock()
+        # Whoever ends it may be its watcher, in the midst of that: a provisioner that is no longer
+        # needed is taken apart in any thread.
+        self._ending = threading.RLock()
         self._watcher: threading.Thread | None = None
         self._checks: list[Check] = []
         self._status: int | None = None
@@ -660,7 +662,8 @@ class Sandbox:
         """End it, if that was not done, and leave nothing of it."""
         if self._watcher is not None:
             self.end()
-            self._watcher.join()
+            if self._watcher is not threading.current_thread():
+                self._watcher.join()
         self._open.close()
 
     def __exit__(

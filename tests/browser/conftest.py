@@ -31,7 +31,7 @@ ARGUMENTS = (
     "--disable-quic",
 )
 VIEWPORT = {"width": 1280, "height": 900}
-PATIENCE = 60_000  # ms; a test waits for states, and this only ends what hangs
+PATIENCE = 300_000  # ms; a test waits for states, and this only ends what hangs
 CDN = "cdnjs.cloudflare.com"  # of nbconvert's templates
 # What npm says where there is no network, or a registry behind it that does not answer.
 NO_NETWORK = re.compile(

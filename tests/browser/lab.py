@@ -6,13 +6,13 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
 from notebooks import ROOT
+from ports import free_port
 
 # What the shell of the tests may have set that a newcomer's has not.
 OTHERS = re.compile(r"JUPYTER|IPYTHON|XDG_|NBGRADER|PYTEST|MAKE|MFLAGS")
@@ -74,7 +74,7 @@ class JupyterLab:
             config.write_text(f"c = get_config()\n{nbgrader_config}\n", encoding="utf-8")
         self.log = checkout.with_name(f"{checkout.name}-lab.log")
         self.opened = checkout / variables.get("ROOT", "course")
-        self._settings = {"NO_BROWSER": "1", "PORT": str(_free_port()), **variables}
+        self._settings = {"NO_BROWSER": "1", "PORT": str(free_port()), **variables}
         self.checkout = checkout
         self._environment = {
             # Keras' copy of MNIST is found in HOME, and is not to be downloaded once a test.
@@ -101,7 +101,7 @@ class JupyterLab:
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        found = self._listens.wait(timeout=120) and ADDRESS.search(self.said)
+        found = self._listens.wait(timeout=600) and ADDRESS.search(self.said)
         if not found:
             self.__exit__()
             raise RuntimeError(f"make lab printed no address:\n{self.said}")
@@ -111,10 +111,10 @@ class JupyterLab:
     def __exit__(self, *error) -> None:
         """Stop it as Ctrl-C would; the pipe is at its end once no kernel holds it either."""
         self._make.terminate()
-        self._reader.join(timeout=60)
+        self._reader.join(timeout=300)
         if self._reader.is_alive():
             os.killpg(self._make.pid, signal.SIGKILL)
-            self._reader.join(timeout=60)
+            self._reader.join(timeout=300)
         self._make.wait()
         assert not self._reader.is_alive(), f"a process of make lab is left over:\n{self.said}"
 
@@ -131,8 +131,3 @@ class JupyterLab:
                 if ADDRESS.search(line):
                     self._listens.set()
         self._listens.set()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]

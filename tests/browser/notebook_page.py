@@ -48,10 +48,12 @@ def choose(page: Page, menu: str, item: str) -> None:
 
 def click_until(part: Locator, changed: Locator, state: str) -> None:
     """Click until an element has a class: after a run JupyterLab scrolls, away from the mouse."""
-    for _ in range(20):
+    for _ in range(240):
         part.click()
-        if state in changed.get_attribute("class").split():
-            return
+        for _ in range(10):
+            if state in changed.get_attribute("class").split():
+                return
+            part.page.wait_for_timeout(50)
     raise AssertionError(f"clicked, and still not {state}: {changed}")
 
 
@@ -184,11 +186,12 @@ class NotebookPage:
 
     def save(self) -> None:
         """Save, and wait until the server has it."""
-        with self.page.expect_response(
-            lambda answer: answer.request.method == "PUT" and "/api/contents/" in answer.url
-        ) as answer:
+        # Not any answer: what JupyterLab has saved by itself just now may be older.
+        with self.page.expect_request(
+            lambda asked: asked.method == "PUT" and "/api/contents/" in asked.url
+        ) as asked:
             self.page.keyboard.press("ControlOrMeta+S")
-        assert answer.value.ok
+        assert asked.value.response().ok
 
     def validate(self) -> Locator:
         """Press nbgrader's button and return the dialog with what it found."""

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from lab import JupyterLab, set_up
 from nbformat.v4 import new_code_cell, new_notebook
-from notebook_page import NotebookPage
+from notebook_page import PATIENCE, NotebookPage
 from playwright.sync_api import expect
 
 CODE = """\
@@ -18,6 +18,14 @@ kernels = {"left": [[1, 0]], "both": [[1, 1], [1, 1]]}
 figures.moving_convolution(image, kernels, row=1, column=2)
 """
 IMAGE = np.arange(48).reshape(6, 8) ** 2
+# Keeps what is written on a button: it may say something for a moment only.
+WATCH = """
+button => {
+    window.seen = [];
+    new MutationObserver(() => window.seen.push(button.textContent)).observe(
+        button, {childList: true});
+}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +68,10 @@ def test_a_figure_moves_and_is_still_when_it_is_opened_again(lab, page, axe, all
 
     # From the end, Play goes through all places, and stops.
     play = live.get_by_role("button")
+    play.evaluate(WATCH)
     play.click()
-    expect(play).to_have_text("Pause")
-    expect(play).to_have_text("Play", timeout=60_000)
+    page.wait_for_function("seen.at(-1) === 'Play'", timeout=PATIENCE)
+    assert page.evaluate("seen") == ["Pause", "Play"]
     expect(image).to_have_attribute("alt", told("both", 2, 3, IMAGE[4:6, 6:8].sum()))
 
     live.get_by_text("This figure in words").click()

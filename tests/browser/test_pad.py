@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from drawing import answer, draw, ink, points, touch
 from drawing_pad import RunningPad, drawn, png
 from playwright.sync_api import Page, expect
+from ports import free_port
 
 from firstcnn import reader, strokes
 from firstcnn.app import reading, server
@@ -42,6 +45,17 @@ def opened(page: Page, running: RunningPad) -> Page:
     page.goto(running.url)
     expect(page.locator(".statement")).to_have_text("Draw a digit, from 0 to 9.")
     return page
+
+
+@contextlib.contextmanager
+def held_back(page: Page) -> Iterator[None]:
+    """Let no picture be read meanwhile."""
+    held = []
+    page.route("**/read", lambda route: held.append(route))
+    yield
+    page.unroute("**/read")
+    for route in held:
+        route.continue_()
 
 
 def overflow(page: Page) -> int:
@@ -215,8 +229,9 @@ def test_with_keys_only(pad):
     keys.press("Tab")
     expect(pad.get_by_label("Drawing pad")).to_be_focused()
     expect(pad.locator(".pen")).to_be_visible()
-    keys.press("Space")
-    expect(pad.locator(".announcer")).to_have_text("Pen down.")
+    with held_back(pad):  # an answer is told, too, and is not to come before this was seen
+        keys.press("Space")
+        expect(pad.locator(".announcer")).to_have_text("Pen down.")
     for _ in range(24):
         keys.press("ArrowDown")
     keys.press("Space")
@@ -256,6 +271,40 @@ def test_every_control_is_reached_and_seen(pad):
         )
         assert outline == "solid3px", stops[-1]
     assert stops == ["Drawing pad", "Undo", "Clear", "Open a picture"]
+
+
+def test_a_screen_reader_hears_the_answer_when_the_pen_is_lifted_after_it_has_come(pad):
+    said = """() => {
+        const announcer = document.querySelector('.announcer');
+        window.said = [];
+        new MutationObserver(() => window.said.push(announcer.textContent)).observe(
+            announcer, {childList: true, characterData: true, subtree: true});
+    }"""
+    keys = pad.keyboard
+    pad.get_by_label("Drawing pad").focus()
+    expect(pad.get_by_role("status")).to_have_text("Draw a digit, from 0 to 9.")
+    keys.press("Space")
+    for _ in range(24):
+        keys.press("ArrowDown")
+    pad.evaluate(said)
+    # In the moment in which the answer is shown, and before it is told.
+    lift = """() => { window.lifted = new Promise(done => {
+        const [answer, pad] = ['.answer', '.paper'].map(name => document.querySelector(name));
+        const look = () => {
+            if (answer.ariaBusy === 'true') return false;
+            pad.dispatchEvent(new KeyboardEvent('keydown', {key: ' ', bubbles: true}));
+            done();
+            return true;
+        };
+        const watch = new MutationObserver(() => look() && watch.disconnect());
+        if (!look()) watch.observe(answer, {attributes: true});
+    }); }"""
+    with held_back(pad):
+        keys.press("ArrowDown")
+        pad.evaluate(lift)
+    pad.evaluate("window.lifted")
+    expect(pad.get_by_role("status")).to_contain_text("This is a 1")
+    assert "Pen up." in pad.evaluate("window.said")
 
 
 def test_a_screen_reader_hears_the_last_answer(pad):
@@ -317,12 +366,13 @@ def test_bars_do_not_move_where_motion_is_unwelcome(new_page, running):
 
 def test_the_server_goes_and_comes_back(page, predict, allow):
     allow("ERR_CONNECTION_(REFUSED|RESET)|ERR_EMPTY_RESPONSE", "the server is away on purpose")
-    with RunningPad(predict) as first:
+    port = free_port()  # nobody else is to have it in between
+    with RunningPad(predict, port) as first:
         opened(page, first)
         expect(page.locator("#network")).to_have_text("Network: test.keras.")
     draw(page, 9)
     expect(page.locator(".statement")).to_contain_text("The server does not answer")
     for _ in range(3):  # it goes on asking
         page.wait_for_event("requestfailed")
-    with RunningPad(predict, first.port):
+    with RunningPad(predict, port):
         assert answer(page) == "9"  # without a new line drawn

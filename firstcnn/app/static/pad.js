@@ -88,6 +88,7 @@ export function createPad(root, read, { area = root, maxBytes = Infinity } = {})
     repaint();
     if (isEmpty()) forget();
     else {
+      untold = ""; // it was of another drawing
       isNew = true;
       pump();
     }
@@ -205,21 +206,28 @@ export function createPad(root, read, { area = root, maxBytes = Infinity } = {})
   }
 
   let told = 0;
+  let untold = ""; // an answer that a screen reader has not heard yet
 
   function say(digit, statement, more) {
     root.classList.toggle("is-open", digit === "?");
     find("digit").textContent = digit;
     find("statement").textContent = statement;
     find("more").textContent = more;
-    announce(`${statement} ${more}`, QUIET);
+    untold = `${statement} ${more}`;
+    announce(untold, QUIET);
   }
 
-  // Drawing changes the answer several times a second: a screen reader hears the last one.
+  // Drawing changes the answer several times a second: a screen reader hears the last one, and
+  // after what is said of the pen, should that come between.
   function announce(text, after = 0) {
-    clearTimeout(told);
-    told = setTimeout(() => {
+    const tell = () => {
       find("announcer").textContent = text;
-    }, after);
+      if (text === untold) untold = "";
+      else if (untold) announce(untold, QUIET);
+    };
+    clearTimeout(told);
+    if (after) told = setTimeout(tell, after);
+    else tell();
   }
 
   function showBars(probabilities, [first, second]) {
