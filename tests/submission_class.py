@@ -347,7 +347,7 @@ def _bind_where_nobody_comes(listener: socket.socket) -> tuple[str, int]:
     Others' clients may look for a server that had one of those, and is gone.
     """
     while True:
-        address = ("127.0.0.1", random.randrange(10_000, 32_768))
+        address = ("127.0.0.1", random.randrange(10_000, 15_000))
         try:
             listener.bind(address)
         except OSError as error:
