@@ -819,7 +819,7 @@ def test_a_fork_bomb_ends_its_sandbox_and_disturbs_no_other(code):
         assert ended == "tasks"
         assert beside.wait(PATIENCE) == 0
     assert told("import json; print(json.dumps('next'))") == "next"
-    assert time.monotonic() - start < PATIENCE
+    assert time.monotonic() - start < 60
 
 
 @needs_sandbox
@@ -900,8 +900,10 @@ def test_time_ends_the_sandbox_whatever_it_does_with_signals():
         process = box.start([sys.executable, "-I", "-c", textwrap.dedent(code)])
         wait_for(lambda: box.log() == "ready")
         assert 3000 < box._until - time.monotonic() <= 3600
+        start = time.monotonic()
         box._until = 0  # an hour is over
         assert process.wait(PATIENCE) == -signal.SIGKILL
+        assert time.monotonic() - start < 15
         assert box.ended == "time"
 
 
@@ -1202,7 +1204,7 @@ def test_a_warm_kernel_is_there_at_once_and_gone_at_once(notebook):
         gone = time.perf_counter() - start
     print(f"warm: {up:.2f} s to start, {ran:.2f} s to import TensorFlow, {gone:.2f} s to end")
     # On an idle machine 0.3, 0.02 and 0.01 s.
-    assert max(up, ran, gone) < PATIENCE
+    assert max(up, ran, gone) < 10
 
 
 @needs_sandbox
