@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
-import random
 import re
 import shutil
 import socket
@@ -22,6 +20,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from nbgrader.api import Gradebook
 from nbgrader_course import NbgraderCourse
 from notebooks import ROOT, cell
+from ports import free_port
 
 from firstcnn import check, data
 from firstcnn.grading.sandbox import TRUST_VARIABLE
@@ -296,7 +295,7 @@ class Decoys:
         (self.home / "notes.txt").write_text(SECRETS["home"])
         self.visitors: list[str] = []
         self._serving: list[threading.Thread] = []
-        self._listening = [self._listen(socket.AF_INET, None)]
+        self._listening = [self._listen(socket.AF_INET, ("127.0.0.1", free_port()))]
         name = f"firstcnn-decoy-{os.getpid()}"
         self._sockets = Path(tempfile.mkdtemp(prefix="decoy-"))
         self._sockets.chmod(0o755)
@@ -313,12 +312,9 @@ class Decoys:
             "marker": MARKER,
         }
 
-    def _listen(self, kind: int, address: str | None) -> socket.socket:
+    def _listen(self, kind: int, address) -> socket.socket:
         listener = socket.socket(kind)
-        if address is None:
-            address = _bind_where_nobody_comes(listener)
-        else:
-            listener.bind(address)
+        listener.bind(address)
         listener.listen(64)
 
         def serve() -> None:
@@ -339,22 +335,6 @@ class Decoys:
             serving.join()  # as long as it is in accept(), the name is taken
             one.close()
         shutil.rmtree(self._sockets)
-
-
-def _bind_where_nobody_comes(listener: socket.socket) -> tuple[str, int]:
-    """Give a socket a port that the system gives to none by itself.
-
-    Others' clients may look for a server that had one of those, and is gone.
-    """
-    while True:
-        address = ("127.0.0.1", random.randrange(10_000, 15_000))
-        try:
-            listener.bind(address)
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise
-        else:
-            return address
 
 
 def hand_out(folder: Path) -> Path:
