@@ -21,7 +21,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from distributed import LocalCluster
+from distributed import Client, LocalCluster
 from nbgrader.api import Gradebook
 from nbgrader_course import NbgraderCourse
 from notebooks import cell, lesson, write_course
@@ -1042,6 +1042,34 @@ def test_workers_are_asked_for_each_time():
     assert workers.room == 1
     client.identity = lambda n_workers: (_ for _ in ()).throw(OSError("in a moment"))
     assert workers.room == 1
+
+
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_a_result_that_is_lost_with_its_worker_is_made_again(is_alone, tmp_path):
+    """The worker ends when the result was there, and was not fetched yet."""
+    with (
+        LocalCluster(
+            n_workers=1,
+            threads_per_worker=1,
+            dashboard_address="127.0.0.1:0",
+            local_directory=str(tmp_path),
+        ) as others,
+        Client(others, set_as_default=False) as client,
+    ):
+        workers = cluster.Cluster(client, is_alone=is_alone)
+        workers.send("task", os.getpid)
+        future = workers._tasks["task"].future
+        wait_until(lambda: future.status == "finished")
+        first = future.result(600)
+        psutil.Process(first).kill()
+        wait_until(lambda: future.status == "lost")
+        # Only now is it looked at; Dask calls this an end, too.
+        wait_until(lambda: not workers._finished.empty())
+        answers = []
+        wait_until(lambda: answers.extend(workers.finished(0.2)) or answers)
+        ((name, second),) = answers
+        assert (name, workers._tasks) == ("task", {})
+        assert second != first
 
 
 def test_a_schedulers_file_is_read_when_it_is_whole(six):

@@ -76,7 +76,9 @@ class _Task:
     #: Since when its worker is gone.
     lost_at: float | None = None
     #: For how many seconds its result is waited for.
-    patience: float = 10
+    patience: float = 2
+    #: Whether its result was there, and was lost with its worker.
+    is_lost: bool = False
 
 
 class Cluster:
@@ -153,10 +155,21 @@ class Cluster:
     def _take_back(self, name: str) -> None:
         task = self._tasks[name]
         task.future = task.place = task.lost_at = None
+        task.is_lost = False
         self._waiting.append(name)
 
     def _look_after(self) -> None:
-        """Take back tasks for workers that had ended before Dask gave it to them."""
+        """Take back tasks for workers that have ended, and wait again for what others do again."""
+        for name, task in self._tasks.items():
+            if not task.is_lost:
+                continue
+            if task.place is not None:
+                # Nobody else may do it, so that it would be waited for without end.
+                task.future.cancel()
+                self._take_back(name)
+            elif task.future.status != "lost":
+                task.is_lost = False
+                self._wait_for(name, task.future)
         if not self._is_alone:
             return
         workers, now = self._workers(), time.monotonic()
@@ -197,6 +210,9 @@ class Cluster:
             timeout = 0
             task = self._tasks.get(name)
             if task is None or task.future is not future:
+                continue
+            if future.status == "lost":  # which Dask tells of as of an end, again and again
+                task.is_lost = True
                 continue
             try:
                 answer = future.result(timeout=task.patience)
