@@ -18,6 +18,7 @@ import textwrap
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -30,7 +31,7 @@ from rich.console import Console
 from firstcnn.course import Course, CourseError
 from firstcnn.grading import classroom, cluster, preflight, recording, spool, summary, task
 from firstcnn.grading.classroom import Outcome, Report, grade_class
-from firstcnn.grading.nursery import SOCKET_VARIABLE, NurseryError
+from firstcnn.grading.nursery import SOCKET_VARIABLE, Nursery, NurseryError
 from firstcnn.grading.parcel import pack
 
 RIGHT = ["a_value = 5", "b_value = 6", "c_value = 7", "d_value = 8"]
@@ -551,7 +552,21 @@ def test_ctrl_c_in_a_terminal_does_not_reach_the_nursery(monkeypatch):
     monkeypatch.setattr(cluster, "Nursery", none)
     before = signal.getsignal(signal.SIGINT)
     with cluster.local(1):
-        assert asked == [({"process_group": 0}, before)]
+        assert asked == [({"process_group": 0, "wait": False}, before)]
+
+
+def test_without_a_nursery_kernels_are_started_cold(six, monkeypatch):
+    class Ending(Nursery):
+        def wait_until_ready(self):
+            self._process.kill()
+            super().wait_until_ready()
+
+    monkeypatch.delenv(SOCKET_VARIABLE, raising=False)
+    monkeypatch.setattr(cluster, "Nursery", Ending)
+    report = grade_class(six.checkout, students=["s1"], workers=1)
+    assert (report.status, scores(six)) == (0, [1])
+    (one,) = report.outcomes
+    assert "starting a cold one" in (six.root / one.log).read_text()
 
 
 def test_ctrl_c_is_heard_while_something_is_thrown_away(six, monkeypatch):
@@ -589,6 +604,19 @@ def test_a_request_to_end_where_something_failed(six, monkeypatch):
     (failed,) = report.outcomes
     assert failed.status == "failed"
     assert failed.log == f"grading/small/{failed.student}/autograde.log"
+
+
+def test_what_takes_longest_is_begun_first():
+    """So that no core is idle at the end for long."""
+    nowhere = SimpleNamespace(put=lambda *it: None, note=lambda *it: None)
+    run = classroom._Run(SimpleNamespace(spool=nowhere), classroom._Requests(), 1, print, print)
+    run.due.extend((lesson, student) for lesson in "abc" for student in "12345")
+    assert [run._next() for _ in range(4)] == [("a", "1"), ("b", "1"), ("c", "1"), ("a", "2")]
+    for name, seconds in (("a", 2.0), ("b", 3.0), ("b", 5.0), ("c", 9.0), ("c", 1.0)):
+        error = "It has no kernel." if seconds == 9 else ""
+        run._keep(task.Result(name, "1", "", seconds=seconds, error=error))
+    assert [run._next()[0] for _ in range(11)] == [*"bbbb", *"aaa", *"cccc"]
+    assert not run.due
 
 
 def test_what_changes_while_it_is_graded_is_graded_again(six):

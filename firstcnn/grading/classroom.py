@@ -9,10 +9,11 @@ this process, the only one that writes into the gradebook, has recorded it
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import time
-from collections import deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -352,6 +353,8 @@ class _Run:
         self._results: deque[task.Result] = deque()
         self._changes: dict[_Key, int] = {}
         self._graded_now: set[_Key] = set()
+        self._seconds: defaultdict[str, list[float]] = defaultdict(list)
+        self._tried: Counter[str] = Counter()
         self._record_at = 0.0
         self._lacking_since: float | None = None
         self._said: set[str] = set()
@@ -395,7 +398,7 @@ class _Run:
                 with self._requests.after():
                     now = time.monotonic()
                     while self.due and workers.room > 0 and now >= send_at:
-                        key = self.due.popleft()
+                        key = self._next()
                         if self._send(workers, key):
                             out.add(key)
                     can_record = bool(self._results) and now >= self._record_at
@@ -423,6 +426,22 @@ class _Run:
                     self._keep(_as_result(tuple(name.split("/", 1)), answer))
             raise
 
+    def _next(self) -> _Key:
+        """Choose what takes longest, as far as is known: what is short fills up the end.
+
+        Of a lesson that nothing is known of, one is tried first.
+        """
+
+        def seconds(lesson: str) -> tuple[float, int]:
+            taken, tried = self._seconds[lesson], self._tried[lesson]
+            return sum(taken) / len(taken) if taken else math.inf, -tried
+
+        lesson = max(dict.fromkeys(lesson for lesson, _ in self.due), key=seconds)
+        key = next(one for one in self.due if one[0] == lesson)
+        self.due.remove(key)
+        self._tried[lesson] += 1
+        return key
+
     def _send(self, workers: cluster.Cluster, key: _Key) -> bool:
         lesson, student = key
         folder = self._desk.folder(lesson, student)
@@ -437,6 +456,7 @@ class _Run:
         """Put a result where it is safe."""
         if not result.error:
             self._patiently(lambda: self._put(result))
+            self._seconds[result.lesson].append(result.seconds)
         self._results.append(result)
 
     def _put(self, result: task.Result) -> None:

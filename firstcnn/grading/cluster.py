@@ -261,13 +261,15 @@ def local(workers: int) -> Iterator[Cluster]:
         stack.enter_context(_quiet())
         stack.enter_context(dask.config.set(_SETTINGS))
         with _environment(given):
+            nursery = None
+            if SOCKET_VARIABLE not in os.environ:
+                with contextlib.suppress(NurseryError):  # kernels are then started cold
+                    nursery = Nursery(process_group=0, wait=False)
+                    stack.enter_context(contextlib.closing(nursery))
+                    given[SOCKET_VARIABLE] = nursery.socket
             get_mp_context().set_forkserver_preload(_PRELOADED)
             with _no_interrupts():
                 multiprocessing.forkserver.ensure_running()
-            if SOCKET_VARIABLE not in os.environ:
-                with contextlib.suppress(NurseryError):  # kernels are then started cold
-                    nursery = stack.enter_context(contextlib.closing(Nursery(process_group=0)))
-                    given[SOCKET_VARIABLE] = nursery.socket
             made = LocalCluster(
                 n_workers=workers,
                 threads_per_worker=1,
@@ -284,6 +286,9 @@ def local(workers: int) -> Iterator[Cluster]:
             )
         stack.callback(_end, made)
         client = stack.enter_context(Client(made, set_as_default=False))
+        if nursery is not None:
+            with contextlib.suppress(NurseryError):  # kernels are started cold then, too
+                nursery.wait_until_ready()
         yield Cluster(client, is_alone=True)
 
 

@@ -428,6 +428,9 @@ class Nursery:
     ----------
     process_group : int, optional
         As for `subprocess.Popen`: in a group of its own, 0, it does not hear of Ctrl-C.
+    wait : bool, optional
+        Whether to wait until it is ready. Whoever has something else to do meanwhile calls
+        `wait_until_ready` after it, and asks for no kernels before.
 
     Attributes
     ----------
@@ -443,7 +446,7 @@ class Nursery:
     _instance: Nursery | None = None
     _lock = threading.Lock()
 
-    def __init__(self, process_group: int | None = None) -> None:
+    def __init__(self, process_group: int | None = None, *, wait: bool = True) -> None:
         if not sys.platform.startswith("linux"):
             raise NurseryError("warm kernels need Linux")
         self.owner = os.getpid()
@@ -459,6 +462,17 @@ class Nursery:
             cwd=self._folder.name,
             process_group=process_group,
         )
+        if wait:
+            self.wait_until_ready()
+
+    def wait_until_ready(self) -> None:
+        """Wait until it has imported everything.
+
+        Raises
+        ------
+        NurseryError
+            If it cannot, or takes too long; then it has been ended.
+        """
         ready, _, _ = select.select([self._process.stdout], [], [], START_TIMEOUT)
         if not ready or self._process.stdout.readline().strip() != "ready":
             self._process.kill()
