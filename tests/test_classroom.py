@@ -1089,8 +1089,11 @@ def test_a_result_that_is_lost_with_its_worker_is_made_again(is_alone, tmp_path)
         future = workers._tasks["task"].future
         wait_until(lambda: future.status == "finished")
         first = future.result(600)
+        (nanny,) = others.workers.values()
+        nanny.auto_restart = False  # nobody does it again before this has seen that it is lost
         psutil.Process(first).kill()
         wait_until(lambda: future.status == "lost")
+        others.scale(2)
         # Only now is it looked at; Dask calls this an end, too.
         wait_until(lambda: not workers._finished.empty())
         answers = []
