@@ -475,6 +475,22 @@ def test_environment_and_files_reach_the_kernel(graded, tmp_path):
     assert points(made) == [2]
 
 
+def test_networks_are_fed_without_waiting_for_what_tunes_the_feeding(graded):
+    made = graded(
+        """
+        import numpy as np
+        from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
+
+        fed = ArrayDataAdapter(np.arange(5), np.arange(5), batch_size=2).get_tf_dataset()
+        print(fed.options().autotune.enabled, [y.numpy().tolist() for _, y in fed])
+        x = 3
+        """,
+        NUMBER,
+    )
+    assert words(made[0]) == "False [[0, 1], [2, 3], [4]]"
+    assert points(made) == [2]
+
+
 def test_a_sandbox_that_cannot_be_made_costs_nobody_points(monkeypatch, caplog):
     def none(*args, **more):
         raise SandboxError("the sandbox cannot be furnished: No space left on device")

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import gc
 import json
 import os
@@ -68,6 +69,29 @@ def _import_everything() -> None:
 
         import firstcnn.check
         import firstcnn.figures  # noqa: F401
+
+        _feed_without_autotuning()
+
+
+def _feed_without_autotuning() -> None:
+    """Have Keras feed arrays to networks without tf.data's thread that tunes how they are fed.
+
+    At the end of an epoch TensorFlow waits for that thread, which sleeps for longer the longer the
+    epoch lasts: seconds in which nothing is computed (`benchmarks/waits.py`). What is fed, and in
+    which order, stays the same.
+    """
+    from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
+    from tensorflow.data import Options
+
+    make = ArrayDataAdapter.get_tf_dataset
+
+    @functools.wraps(make)
+    def without_autotuning(self: Any) -> Any:
+        options = Options()
+        options.autotune.enabled = False
+        return make(self).with_options(options)
+
+    ArrayDataAdapter.get_tf_dataset = without_autotuning
 
 
 def _has_computed() -> bool:
