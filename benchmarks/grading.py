@@ -119,8 +119,7 @@ class Memory(threading.Thread):
     """Watch the memory of a process and all below it, shared pages counted once.
 
     To count them, the system goes through all pages of a process, which waits meanwhile where it
-    asks for more. Looked at each second, a class was graded more slowly; so the time between two
-    looks grows with what a look takes.
+    asks for more. So the time between two looks grows with what a look takes.
     """
 
     def __init__(self, process):

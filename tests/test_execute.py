@@ -3,6 +3,7 @@
 import logging
 import re
 import shutil
+import sys
 import textwrap
 
 import nbformat
@@ -15,7 +16,7 @@ from nbgrader.utils import determine_grade
 from nbgrader_course import NbgraderCourse
 from notebooks import ROOT, cell, lesson, write_course
 
-from firstcnn.grading import agent, cells, execute, provisioner, sandbox
+from firstcnn.grading import agent, cells, execute, nursery, provisioner, sandbox
 from firstcnn.grading.execute import ApartExporter, GradeApart
 from firstcnn.grading.judge import Judge
 from firstcnn.grading.sandbox import SandboxError, SandboxUnavailable
@@ -489,6 +490,12 @@ def test_networks_are_fed_without_waiting_for_what_tunes_the_feeding(graded):
     )
     assert words(made[0]) == "False [[0, 1], [2, 3], [4]]"
     assert points(made) == [2]
+
+
+def test_a_keras_that_feeds_them_from_elsewhere_ends_no_nursery(monkeypatch):
+    place = "keras.src.trainers.data_adapters.array_data_adapter"
+    monkeypatch.setitem(sys.modules, place, None)
+    nursery._feed_without_autotuning()
 
 
 def test_a_sandbox_that_cannot_be_made_costs_nobody_points(monkeypatch, caplog):

@@ -74,13 +74,16 @@ def _import_everything() -> None:
 
 
 def _feed_without_autotuning() -> None:
-    """Have Keras feed arrays to networks without tf.data's thread that tunes how they are fed.
+    """Have Keras feed arrays to networks without tf.data tuning how they are fed.
 
-    At the end of an epoch TensorFlow waits for that thread, which sleeps for longer the longer the
-    epoch lasts: seconds in which nothing is computed (`benchmarks/waits.py`). What is fed, and in
-    which order, stays the same.
+    With it, the end of an epoch may be waited for while nothing is computed, for seconds where the
+    epoch is long; without, it never was (`benchmarks/waits.py`). What is fed, and in which order,
+    stays the same.
     """
-    from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
+    try:
+        from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
+    except ImportError:  # Keras does not promise where it is; kernels only wait then
+        return
     from tensorflow.data import Options
 
     make = ArrayDataAdapter.get_tf_dataset
