@@ -22,7 +22,7 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, get_worker
 from nbgrader.api import Gradebook
 from nbgrader_course import NbgraderCourse
 from notebooks import cell, lesson, write_course
@@ -553,6 +553,20 @@ def test_ctrl_c_in_a_terminal_does_not_reach_the_nursery(monkeypatch):
     before = signal.getsignal(signal.SIGINT)
     with cluster.local(1):
         assert asked == [({"process_group": 0, "wait": False}, before)]
+
+
+def test_dask_leaves_the_cores_to_kernels():
+    """By default it looks at each worker's stack a hundred times a second."""
+
+    def often():
+        callbacks = get_worker().periodic_callbacks
+        return {name for name, one in callbacks.items() if one.callback_time < 500}
+
+    answers = []
+    with cluster.local(1) as workers:
+        workers.send("task", often)
+        wait_until(lambda: answers.extend(workers.finished(0.2)) or answers)
+    assert answers == [("task", set())]
 
 
 def test_without_a_nursery_kernels_are_started_cold(six, monkeypatch):

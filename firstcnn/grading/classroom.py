@@ -404,7 +404,7 @@ class _Run:
                     can_record = bool(self._results) and now >= self._record_at
                     has_arrived = False
                     # One by one: what is not taken yet when Ctrl-C is pressed can still be kept.
-                    for name, answer in workers.finished(0 if can_record else 0.2):
+                    for name, answer in workers.finished(0 if can_record else 0.5):
                         has_arrived = True
                         key = tuple(name.split("/", 1))
                         out.discard(key)

@@ -48,6 +48,10 @@ _SETTINGS = {
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
     "distributed.admin.tick.limit": "1h",  # it would complain of a busy machine
+    # Both look many times a second, for graphs that nobody sees: two workers and their scheduler
+    # took a fifth of a core while they waited, and take a twentieth without.
+    "distributed.admin.tick.interval": "1s",
+    "distributed.worker.profile.enabled": False,
 }
 _PRELOADED = ["distributed", "firstcnn.grading.execute", "firstcnn.grading.task"]
 #: Kernels that run at the same time share the cores; each for itself would take all of them.

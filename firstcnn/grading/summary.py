@@ -42,7 +42,7 @@ def watched(run: Callable[[Callable[[str], None], Callable[[int, int], None]], R
         TextColumn("left:"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=console, transient=True, refresh_per_second=2) as progress:
         bar = progress.add_task("grading", total=None)
         return run(
             lambda line: progress.console.print(line, markup=False),
