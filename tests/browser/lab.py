@@ -1,4 +1,9 @@
-"""JupyterLab as ``make lab`` starts it, in a copy of the checkout and for a user without a past."""
+"""JupyterLab as ``make lab`` starts it, in a copy of the checkout and for a user almost new to it.
+
+The one thing this user has set: JupyterLab does not save by itself. Where it does so just while it
+is told to save, it takes what it wrote for somebody else's and asks what to do (4.6: `_maybeSave`
+compares hashes, and knows of a save only once it is over). A busy machine makes that likely.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +23,7 @@ from ports import free_port
 OTHERS = re.compile(r"JUPYTER|IPYTHON|XDG_|NBGRADER|PYTEST|MAKE|MFLAGS")
 VARIABLES = {"PYTHON", "PORT", "NO_BROWSER", "ROOT", "LAB_ARGS"}
 ADDRESS = re.compile(r"(http://(?:127\.0\.0\.1|localhost):\d+)/lab\?token=(\w+)")
+SETTINGS = Path(".jupyter", "lab", "user-settings", "@jupyterlab")
 TRACES = shutil.ignore_patterns(".ipynb_checkpoints", "__pycache__", "*.keras")
 
 
@@ -68,7 +74,9 @@ class JupyterLab:
 
     def __init__(self, checkout: Path, *, nbgrader_config: str = "", **variables: str):
         home = checkout.with_name(f"{checkout.name}-home")
-        (home / ".jupyter").mkdir(parents=True)
+        saving = home / SETTINGS / "docmanager-extension" / "plugin.jupyterlab-settings"
+        saving.parent.mkdir(parents=True)
+        saving.write_text('{"autosave": false}\n', encoding="utf-8")
         if nbgrader_config:
             config = home / ".jupyter" / "nbgrader_config.py"
             config.write_text(f"c = get_config()\n{nbgrader_config}\n", encoding="utf-8")

@@ -185,13 +185,14 @@ class NotebookPage:
             self.page.keyboard.type(text)
 
     def save(self) -> None:
-        """Save, and wait until the server has it."""
-        # Not any answer: what JupyterLab has saved by itself just now may be older.
+        """Save, and wait until JupyterLab knows that the server has it."""
         with self.page.expect_request(
             lambda asked: asked.method == "PUT" and "/api/contents/" in asked.url
         ) as asked:
             self.page.keyboard.press("ControlOrMeta+S")
         assert asked.value.response().ok
+        # It looks at the file again before it does; saved once more until then, it would ask.
+        expect(self.page.locator(".lm-TabBar-tab.jp-mod-dirty")).to_have_count(0)
 
     def validate(self) -> Locator:
         """Press nbgrader's button and return the dialog with what it found."""
