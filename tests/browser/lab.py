@@ -1,8 +1,8 @@
 """JupyterLab as ``make lab`` starts it, in a copy of the checkout and for a user almost new to it.
 
 The one thing this user has set: JupyterLab does not save by itself. Where it does so just while it
-is told to save, it takes what it wrote for somebody else's and asks what to do (4.6: `_maybeSave`
-compares hashes, and knows of a save only once it is over). A busy machine makes that likely.
+is told to save, it may take what it wrote for somebody else's, and ask what to do (4.6:
+`_maybeSave` compares hashes, and knows of a save only once it is over).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ports import free_port
 OTHERS = re.compile(r"JUPYTER|IPYTHON|XDG_|NBGRADER|PYTEST|MAKE|MFLAGS")
 VARIABLES = {"PYTHON", "PORT", "NO_BROWSER", "ROOT", "LAB_ARGS"}
 ADDRESS = re.compile(r"(http://(?:127\.0\.0\.1|localhost):\d+)/lab\?token=(\w+)")
-SETTINGS = Path(".jupyter", "lab", "user-settings", "@jupyterlab")
+SAVING = "@jupyterlab/docmanager-extension/plugin.jupyterlab-settings"
 TRACES = shutil.ignore_patterns(".ipynb_checkpoints", "__pycache__", "*.keras")
 
 
@@ -74,7 +74,7 @@ class JupyterLab:
 
     def __init__(self, checkout: Path, *, nbgrader_config: str = "", **variables: str):
         home = checkout.with_name(f"{checkout.name}-home")
-        saving = home / SETTINGS / "docmanager-extension" / "plugin.jupyterlab-settings"
+        saving = home / ".jupyter" / "lab" / "user-settings" / SAVING
         saving.parent.mkdir(parents=True)
         saving.write_text('{"autosave": false}\n', encoding="utf-8")
         if nbgrader_config:

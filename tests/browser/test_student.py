@@ -2,6 +2,7 @@
 
 import re
 
+import httpx
 import nbformat
 import pytest
 from desks import exercises
@@ -24,6 +25,14 @@ def lab(tmp_path_factory):
     place = tmp_path_factory.mktemp("student") / "checkout"
     with JupyterLab(set_up(place, "course", "solutions", "source")) as lab:
         yield lab
+
+
+def test_jupyterlab_saves_only_when_told_to(lab):
+    plugin = "@jupyterlab/docmanager-extension:plugin"
+    asked = httpx.get(f"{lab.url}/lab/api/settings/{plugin}", params={"token": lab.token})
+    found = asked.raise_for_status().json()
+    assert found["settings"] == {"autosave": False}
+    assert "autosave" in found["schema"]["properties"]
 
 
 @pytest.mark.parametrize("lesson", LESSONS)
