@@ -127,6 +127,6 @@ def test_validate_says_one_thing_of_each_kind_of_answer(lab, page, screenshot):
     assert notebook.run_from(place) == place
     assert "name 'chanels' is not defined" in notebook.message(place)
     assert notebook.run_from(place + 1) == place + 1
-    screenshot(page, "student-crashed-answer")
     assert notebook.message(place + 1).startswith("No answer yet: there is no conv_parameters yet.")
+    screenshot(page, "student-crashed-answer")
     notebook.close()
